@@ -1,0 +1,66 @@
+"""The record that describes one operator of the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxnorm.spec import NormSpec
+
+DOMAIN = "onnxnorm"
+VERSION = 1
+
+Array = npt.NDArray[Any]
+Attributes = dict[str, Any]
+
+
+class Reference(Protocol):
+    """Computes the operator in float64 numpy, the oracle of every test."""
+
+    def __call__(self, x: Array, scale: Array, bias: Array, **attributes: Any) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All there is to know about one operator, apart from its kernel.
+
+    Attributes:
+        name: operator name in the ``onnxnorm`` domain.
+        attributes: every attribute with its default, None where the caller must give it.
+        body: the operator in standard ONNX operators: the statements of a function with inputs
+            ``X, scale, bias`` and output ``Y``, valid from opset 13 on.
+        reference: the float64 oracle.
+        attributes_of: the node attributes that express a NormSpec.
+        permuted: the attributes that compute the same on ``Transpose(X, perm)``, given those
+            for X.
+        lower: the statements that compute the operator in standard operators for one known
+            rank and axis, in the same text form as ``body``.
+    """
+
+    name: str
+    attributes: Mapping[str, Any]
+    body: str
+    reference: Reference
+    attributes_of: Callable[[NormSpec], Attributes]
+    permuted: Callable[[Attributes, Sequence[int]], Attributes]
+
+
+def stash_type(spec: NormSpec) -> int:
+    """ONNX element type in which the function body computes: double for double, else float."""
+    is_double = spec.compute_dtype == "float64"
+    return int(onnx.TensorProto.DOUBLE if is_double else onnx.TensorProto.FLOAT)
+
+
+def normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+    """x in float64 with zero mean and unit variance over axes (biased variance)."""
+    centered = x - x.mean(axis=axes, keepdims=True, dtype=np.float64)
+    # The first mean is itself rounded: a second pass takes out what it left.
+    centered -= centered.mean(axis=axes, keepdims=True)
+    variance = np.square(centered).mean(axis=axes, keepdims=True)
+    result: Array = centered / np.sqrt(variance + epsilon)
+    return result
