@@ -20,10 +20,10 @@ from onnxnorm.errors import (
 from onnxnorm.spec import NormSpec
 
 if TYPE_CHECKING:
-    from onnxnorm.convert import Conversion as Conversion
-    from onnxnorm.convert import LayerRecord as LayerRecord
-    from onnxnorm.convert import convert as convert
-    from onnxnorm.convert import hooks as hooks
+    from onnxnorm.conversion import Conversion as Conversion
+    from onnxnorm.conversion import LayerRecord as LayerRecord
+    from onnxnorm.conversion import convert as convert
+    from onnxnorm.conversion import hooks as hooks
     from onnxnorm.graph.inspection import inspect as inspect
     from onnxnorm.parity import verify as verify
     from onnxnorm.runtime import InferenceSession as InferenceSession
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Conversion": "onnxnorm.convert",
+    "Conversion": "onnxnorm.conversion",
     "InferenceSession": "onnxnorm.runtime",
-    "LayerRecord": "onnxnorm.convert",
-    "convert": "onnxnorm.convert",
-    "hooks": "onnxnorm.convert",
+    "LayerRecord": "onnxnorm.conversion",
+    "convert": "onnxnorm.conversion",
+    "hooks": "onnxnorm.conversion",
     "inspect": "onnxnorm.graph.inspection",
     "library_path": "onnxnorm.runtime",
     "register": "onnxnorm.runtime",

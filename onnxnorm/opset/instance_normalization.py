@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxnorm.opset import group_normalization
-from onnxnorm.opset.operator import Array, Attributes, Operator, stash_type
+from onnx import TensorProto
+
+from onnxnorm.opset import group_normalization, recipes
+from onnxnorm.opset.operator import Array, Attributes, Operator, Site, stash_type
 from onnxnorm.spec import NormSpec
 
 
@@ -30,6 +32,26 @@ def _attributes_of(spec: NormSpec) -> Attributes:
     }
 
 
+def _lower(site: Site) -> str:
+    rank = len(site.shape)
+    axis = site.attributes["axis"] % rank
+    channels = group_normalization.channel_count(site, axis)
+    if rank == 2:
+        return group_normalization.lower_groups(site, axis, channels)
+    if axis == 1 and site.elem_type != TensorProto.DOUBLE:
+        epsilon = repr(site.attributes["epsilon"])
+        return recipes.in_float(
+            site, f"Y = InstanceNormalization <epsilon = {epsilon}> (X, scale, bias)\n"
+        )
+    spatial = [a for a in range(1, rank) if a != axis]
+    parameter_shape = None if axis == rank - 1 else (channels, *(1 for _ in range(axis + 1, rank)))
+    return recipes.in_float(
+        site,
+        recipes.standardize(site, "X", spatial, "normalized")
+        + recipes.scale_and_bias("normalized", parameter_shape, "Y"),
+    )
+
+
 OPERATOR = Operator(
     name="InstanceNormalization",
     attributes={"axis": 1, "epsilon": 1e-5, "stash_type": 1},
@@ -37,4 +59,5 @@ OPERATOR = Operator(
     reference=reference,
     attributes_of=_attributes_of,
     permuted=group_normalization.permuted_axis,
+    lower=_lower,
 )

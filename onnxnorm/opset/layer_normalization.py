@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
-from onnxnorm.opset.operator import Array, Attributes, Operator, normalized, stash_type
+from onnxnorm.opset import recipes
+from onnxnorm.opset.operator import Array, Attributes, Operator, Site, normalized, stash_type
 from onnxnorm.spec import NormSpec
 
 _BODY = """
@@ -68,6 +70,29 @@ def _permuted(attributes: Attributes, perm: Sequence[int]) -> Attributes:
     return {**attributes, "axes": axes}
 
 
+def _lower(site: Site) -> str:
+    rank = len(site.shape)
+    axes = sorted(a % rank for a in site.attributes["axes"])
+    sizes = [site.shape[a] for a in axes]
+    trailing = axes == list(range(rank - len(axes), rank))
+    if trailing and None not in sizes and site.opset >= 17:
+        normalization = (
+            f"normalized_shape = {recipes.ints([size for size in sizes if size is not None])}\n"
+            "scale_full = Expand (scale, normalized_shape)\n"
+            "bias_full = Expand (bias, normalized_shape)\n"
+            f"Y = LayerNormalization <axis = {axes[0]}, epsilon = {site.attributes['epsilon']!r}>"
+            " (X, scale_full, bias_full)\n"
+        )
+        # The one standard operator here that has a half precision kernel of its own.
+        is_half = site.elem_type == TensorProto.FLOAT16
+        return normalization if is_half else recipes.in_float(site, normalization)
+    return recipes.in_float(
+        site,
+        recipes.standardize(site, "X", axes, "normalized")
+        + recipes.scale_and_bias("normalized", None, "Y"),
+    )
+
+
 OPERATOR = Operator(
     name="LayerNormalization",
     attributes={"axes": [-1], "epsilon": 1e-5, "stash_type": 1},
@@ -75,4 +100,6 @@ OPERATOR = Operator(
     reference=reference,
     attributes_of=_attributes_of,
     permuted=_permuted,
+    lower=_lower,
+    broadcasts_parameters=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,21 @@ Array = npt.NDArray[Any]
 Attributes = dict[str, Any]
 
 
-class Reference(Protocol):
-    """Computes the operator in float64 numpy, the oracle of every test."""
+@dataclass(frozen=True)
+class Site:
+    """Where a node stands in a graph: all that its lowering may depend on.
 
-    def __call__(self, x: Array, scale: Array, bias: Array, **attributes: Any) -> Array: ...
+    Attributes:
+        attributes: the node's attributes, every one of them.
+        shape: shape of X, None where a size is unknown.
+        elem_type: ONNX element type of X.
+        opset: version of the standard operators.
+    """
+
+    attributes: Attributes
+    shape: tuple[int | None, ...]
+    elem_type: int
+    opset: int
 
 
 @dataclass(frozen=True)
@@ -34,20 +45,23 @@ class Operator:
         attributes: every attribute with its default, None where the caller must give it.
         body: the operator in standard ONNX operators: the statements of a function with inputs
             ``X, scale, bias`` and output ``Y``, valid from opset 13 on.
-        reference: the float64 oracle.
+        reference: the float64 oracle in plain numpy: ``reference(x, scale, bias, **attributes)``.
         attributes_of: the node attributes that express a NormSpec.
         permuted: the attributes that compute the same on ``Transpose(X, perm)``, given those
             for X.
-        lower: the statements that compute the operator in standard operators for one known
-            rank and axis, in the same text form as ``body``.
+        lower: the best standard operators for one place in a graph, in the same text form as
+            ``body`` but without attribute references.
+        broadcasts_parameters: whether scale and bias broadcast to X; else they are per channel.
     """
 
     name: str
     attributes: Mapping[str, Any]
     body: str
-    reference: Reference
+    reference: Callable[..., Array]
     attributes_of: Callable[[NormSpec], Attributes]
     permuted: Callable[[Attributes, Sequence[int]], Attributes]
+    lower: Callable[[Site], str]
+    broadcasts_parameters: bool = False
 
 
 def stash_type(spec: NormSpec) -> int:

@@ -1,0 +1,264 @@
+"""Traces a Keras model; each known normalization layer leaves a marker instead of its operations.
+
+The marker is a ``PyFunc`` operation whose token holds the layer's NormSpec. It survives freezing
+and TensorFlow's graph optimizer, in Keras 2 and in Keras 3, also inside loop bodies and inlined
+functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from onnxnorm.errors import ConversionError, MissingDependencyError
+from onnxnorm.frameworks import KnownLayer, recognize
+from onnxnorm.spec import NormSpec
+
+MARKER_OP = "PyFunc"
+_TOKEN = "onnxnorm:"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A model traced for inference, with markers for its normalization layers.
+
+    Attributes:
+        model: the Keras model.
+        function: the ``tf.ConcreteFunction``; its graph holds the markers.
+        input_names: names of the model's inputs, in the order of the function's inputs.
+        output_names: the same for its outputs.
+        known: the normalization layers that the walk over the model found.
+    """
+
+    model: Any
+    function: Any
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    known: tuple[KnownLayer, ...]
+
+
+def marker_spec(token: str) -> NormSpec | None:
+    """The NormSpec in a marker's token; None for the token of any other ``PyFunc``."""
+    return NormSpec.from_json(token[len(_TOKEN) :]) if token.startswith(_TOKEN) else None
+
+
+def trace(model: Any, input_signature: Any = None) -> Trace:
+    """Traces ``model(inputs, training=False)``.
+
+    Args:
+        model: a Keras model.
+        input_signature: ``tf.TensorSpec`` objects or arrays in the structure of the model's
+            inputs; default: the inputs that the model was built for, with their unknown sizes.
+
+    Raises:
+        ConversionError: the input signature is unknown or does not fit, or the model or one of
+            its normalization layers cannot be traced.
+    """
+    tf = tensorflow()
+    structure = _signature(model, input_signature)
+    specs = tf.nest.flatten(structure)
+    names = _unique(_input_names(model, specs))
+    specs = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=name)
+        for spec, name in zip(specs, names, strict=True)
+    ]
+
+    training = {"training": False} if _takes_training(model) else {}
+
+    def forward(*inputs: Any) -> list[Any]:
+        outputs = model(tf.nest.pack_sequence_as(structure, list(inputs)), **training)
+        output_names[:] = _output_names(model, outputs)
+        # An output that is an input, or twice the same tensor, still has a name of its own.
+        return [
+            tf.identity(output, name=f"onnxnorm_output_{index}")
+            for index, output in enumerate(tf.nest.flatten(outputs))
+        ]
+
+    output_names: list[str] = []
+    with markers(model) as known:
+        try:
+            function = tf.function(forward, input_signature=specs).get_concrete_function()
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(
+                f"model {model.name!r} cannot be traced for inputs "
+                f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_first_lines(error)}"
+            ) from error
+    return Trace(model, function, tuple(names), tuple(_unique(output_names)), known)
+
+
+@contextmanager
+def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
+    """While it is open, each call of a known normalization layer of ``model`` leaves a marker.
+
+    Only the layer objects of this model are touched, and they are put back as they were.
+    """
+    known = tuple(layer for layer in map(recognize, layers(model)) if layer is not None)
+    marked = [layer for layer in known if not layer.overridden]
+    for layer in known:
+        if layer.overridden:
+            warnings.warn(
+                f"layer {layer.layer.name!r}: {type(layer.layer).__qualname__} overrides "
+                f"{', '.join(layer.overridden)}, so it is converted as the operations it runs, "
+                "not as one node",
+                stacklevel=3,
+            )
+    before = [vars(layer.layer).get("call") for layer in marked]
+    try:
+        for layer in marked:
+            # Past Keras' own attribute tracking, in which a changed `call` has no place.
+            object.__setattr__(layer.layer, "call", _marking_call(layer))
+        yield known
+    finally:
+        for layer, call in zip(marked, before, strict=True):
+            if call is None:
+                object.__delattr__(layer.layer, "call")
+            else:
+                object.__setattr__(layer.layer, "call", call)
+
+
+def _marking_call(known: KnownLayer) -> Callable[..., Any]:
+    tf = tensorflow()
+    layer = known.layer
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(inputs, (tf.RaggedTensor, tf.SparseTensor)):
+            raise ConversionError(
+                f"layer {layer.name!r}: input is a {type(inputs).__name__}; only dense tensors "
+                "have an ONNX form"
+            )
+        x = tf.convert_to_tensor(inputs)
+        if x.shape.rank is None:
+            raise ConversionError(
+                f"layer {layer.name!r}: the rank of its input is unknown; give the model an "
+                "input signature"
+            )
+        formula = known.formula(layer, tuple(x.shape.as_list()))
+        parameters = [
+            fill(formula.parameter_shape, x.dtype)
+            if value is None
+            else tf.reshape(tf.cast(value, x.dtype), formula.parameter_shape)
+            for value, fill in ((formula.scale, tf.ones), (formula.bias, tf.zeros))
+        ]
+        (y,) = tf.raw_ops.PyFunc(
+            input=[x, *parameters], token=_TOKEN + formula.spec.to_json(), Tout=[x.dtype]
+        )
+        y.set_shape(x.shape)
+        return y
+
+    return call
+
+
+def layers(model: Any) -> Sequence[Any]:
+    """Every layer object below the model, wrapped and copied ones included, each once."""
+    if hasattr(model, "submodules"):
+        return [model, *model.submodules]
+    found: Sequence[Any] = model._flatten_layers()
+    return found
+
+
+def _signature(model: Any, given: Any) -> Any:
+    """Input specs in the structure in which the model takes its first argument."""
+    tf = tensorflow()
+    own = _own_signature(model)
+    if given is None:
+        if own is None:
+            raise ConversionError(
+                f"model {model.name!r} does not know its inputs, since it was never called on "
+                "data: call it once, or pass input_signature"
+            )
+        return own
+    given = tf.nest.map_structure(
+        lambda s: s if isinstance(s, tf.TensorSpec) else tf.TensorSpec(s.shape, s.dtype), given
+    )
+    if own is None:
+        is_single = isinstance(given, (list, tuple)) and len(given) == 1
+        return given[0] if is_single else given
+    flat, wanted = tf.nest.flatten(given), tf.nest.flatten(own)
+    if len(flat) != len(wanted):
+        raise ConversionError(
+            f"model {model.name!r} takes {len(wanted)} inputs, input_signature has {len(flat)}"
+        )
+    return given if isinstance(given, dict) else tf.nest.pack_sequence_as(own, flat)
+
+
+def _own_signature(model: Any) -> Any:
+    tf = tensorflow()
+    if getattr(model, "inputs", None):
+        structure = getattr(model, "_nested_inputs", None)
+        structure = model.input if structure is None else structure
+        return tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype, name=t.name), structure
+        )
+    if hasattr(model, "save_spec") and model.save_spec() is not None:
+        args, kwargs = model.save_spec()
+        if len(args) > 1 or kwargs:
+            raise ConversionError(
+                f"model {model.name!r} takes several call arguments; take them as one list or "
+                "dictionary in the first argument"
+            )
+        return args[0]
+    return None
+
+
+def _takes_training(model: Any) -> bool:
+    if getattr(model, "_call_has_training_arg", False):
+        return True
+    parameters = inspect.signature(model.call).parameters.values()
+    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _input_names(model: Any, specs: Sequence[Any]) -> list[str]:
+    names = getattr(model, "input_names", None)
+    if names and len(names) == len(specs):
+        return list(names)
+    return [spec.name or f"input_{i + 1}" for i, spec in enumerate(specs)]
+
+
+def _output_names(model: Any, outputs: Any) -> list[str]:
+    tf = tensorflow()
+    flat = tf.nest.flatten(outputs)
+    if isinstance(outputs, dict) and len(flat) == len(outputs):
+        return [str(key) for key in sorted(outputs)]
+    names = getattr(model, "output_names", None)
+    if names and len(names) == len(flat):
+        return list(names)
+    return [f"output_{i + 1}" for i in range(len(flat))]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    result: list[str] = []
+    for name in names:
+        candidate, count = name, 0
+        while candidate in result:
+            count += 1
+            candidate = f"{name}_{count}"
+        result.append(candidate)
+    return result
+
+
+def _first_lines(error: Exception, count: int = 3) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[-count:])}"
+
+
+def tensorflow() -> Any:
+    """The ``tensorflow`` module.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"TensorFlow cannot be imported ({error}): install 'onnxnorm[tfa]' for Keras 2 and "
+            "Addons models, 'onnxnorm[keras]' for Keras 3 models"
+        ) from error
+    return tf

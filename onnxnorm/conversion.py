@@ -1,0 +1,335 @@
+"""From a Keras model to ONNX, every known normalization layer as one node."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import onnx
+
+from onnxnorm import capture, modelfile
+from onnxnorm.errors import ConversionError, MissingDependencyError
+from onnxnorm.graph import layout, native
+from onnxnorm.graph.nodes import all_graphs, keep_only
+from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
+from onnxnorm.spec import NormSpec
+
+Lowering = Literal["custom", "native"]
+
+# CastLike, on which the function bodies rest, came with 15; tf2onnx ends with 18.
+OPSETS = range(15, 19)
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What became of one normalization layer.
+
+    Attributes:
+        name: the layer's name.
+        layer_class: qualified name of its class.
+        spec: what it computes; None where it is not expressed in the operator domain.
+        lowering: ``"custom"``, ``"native"``, or ``"decomposed"`` for a layer that was converted
+            operation by operation.
+        nodes: names of its nodes in the graph, several for a layer that is called several times.
+        reason: why it is decomposed, or why it has no node; empty otherwise.
+    """
+
+    name: str
+    layer_class: str
+    spec: NormSpec | None
+    lowering: str
+    nodes: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model and what became of its normalization layers."""
+
+    model: onnx.ModelProto
+    layers: tuple[LayerRecord, ...]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model file; an existing file is replaced only once the new one is whole."""
+        modelfile.save(self.model, path)
+
+    def to_json(self) -> str:
+        """The layer records as JSON."""
+        return json.dumps({"layers": [asdict(layer) for layer in self.layers]}, indent=2)
+
+
+def convert(
+    model: Any,
+    lowering: Lowering = "custom",
+    opset: int = 18,
+    input_signature: Any = None,
+    safe_mode: bool = True,
+) -> Conversion:
+    """Converts a Keras model to ONNX with every known normalization layer as one node.
+
+    Args:
+        model: a Keras model, or the path of a ``.keras`` or ``.h5`` file or SavedModel directory.
+        lowering: ``"custom"``: one node of the ``onnxnorm`` domain per layer, with the operator's
+            function body in the file. ``"native"``: standard operators only.
+        opset: version of the standard ONNX operators, 15 to 18.
+        input_signature: ``tf.TensorSpec`` objects or arrays in the structure of the model's
+            inputs; default: the inputs that the model was built for.
+        safe_mode: refuse files with code in them (Lambda layers), as loading would run it.
+
+    Raises:
+        ConversionError: the model, one of its layers or an argument cannot be converted.
+        ModelFileError: the file cannot be loaded.
+        MissingDependencyError: TensorFlow or tf2onnx is not installed.
+    """
+    if lowering not in get_args(Lowering):
+        raise ConversionError(f"lowering {lowering!r}: one of {', '.join(get_args(Lowering))}")
+    if opset not in OPSETS:
+        raise ConversionError(f"opset {opset}: from {OPSETS[0]} to {OPSETS[-1]}")
+    if isinstance(model, (str, os.PathLike)):
+        from onnxnorm.frameworks.files import load
+
+        model = load(Path(model), safe_mode=safe_mode)
+    traced = capture.trace(model, input_signature)
+    hook = _Hook()
+    proto = _to_onnx(traced, opset, hook)
+    layout.make_axes_trailing(proto)
+    _check_operators(proto, traced)
+    if lowering == "native":
+        proto = native.lower(proto)
+    _check_model(proto)
+    return Conversion(proto, _layer_records(traced, hook, proto, lowering))
+
+
+@contextmanager
+def hooks(model: Any) -> Iterator[dict[str, Any]]:
+    """Keyword arguments with which ``tf2onnx.convert.from_keras`` keeps each layer one node.
+
+    Only while the context is open; give ``opset=15`` or higher::
+
+        with onnxnorm.hooks(model) as kwargs:
+            proto, _ = tf2onnx.convert.from_keras(model, opset=18, **kwargs)
+    """
+    _tf2onnx()
+    with capture.markers(model):
+        yield _Hook().arguments()
+
+
+@dataclass
+class _Hook:
+    """What tf2onnx is given to know the markers; notes the nodes that it makes of them."""
+
+    made: list[tuple[NormSpec, str]] = field(default_factory=list)
+
+    def arguments(self) -> dict[str, Any]:
+        from tf2onnx import optimizer
+
+        table = OrderedDict(optimizer._get_optimizers())
+        table["optimize_transpose"] = layout.transpose_optimizer()
+        table["attach_functions"] = _function_attacher()
+        return {
+            "custom_op_handlers": {capture.MARKER_OP: (self.make_node, [])},
+            "extra_opset": [onnx.helper.make_opsetid(DOMAIN, VERSION)],
+            "optimizers": table,
+        }
+
+    def make_node(self, graph: Any, node: Any, name: str, args: Any) -> None:
+        """Handler of tf2onnx for the marker operation."""
+        spec = capture.marker_spec(node.get_attr_str("token"))
+        if spec is None:
+            raise ConversionError(
+                f"operation {name!r} runs Python code (tf.py_function or tf.numpy_function), "
+                "which has no ONNX form"
+            )
+        shape, dtype = graph.get_shape(node.input[0]), graph.get_dtype(node.input[0])
+        inputs, outputs = list(node.input), list(node.output)
+        graph.remove_node(node.name)
+        unique = spec.layer_name
+        taken = {made for _, made in self.made}
+        count = 0
+        while unique in taken or graph.get_node_by_name(unique) is not None:
+            count += 1
+            unique = f"{spec.layer_name}_{count}"
+        self.made.append((spec, unique))
+        graph.make_node(
+            spec.operator,
+            inputs,
+            attr=OPERATORS[spec.operator].attributes_of(spec),
+            outputs=outputs,
+            name=unique,
+            shapes=[shape],
+            dtypes=[dtype],
+            domain=DOMAIN,
+        )
+
+
+def _function_attacher() -> type:
+    """An entry for tf2onnx's optimizer table that puts the function bodies into the model."""
+    from tf2onnx.graph import Graph
+    from tf2onnx.optimizer.optimizer_base import GraphOptimizerBase
+
+    class GraphWithFunctions(Graph):  # type: ignore[misc] # untyped
+        def make_model(self, *args: Any, **kwargs: Any) -> onnx.ModelProto:
+            model: onnx.ModelProto = super().make_model(*args, **kwargs)
+            attach_functions(model)
+            return model
+
+    class FunctionAttacher(GraphOptimizerBase):  # type: ignore[misc] # untyped
+        def _optimize(self, graph: Any) -> Any:
+            if type(graph) is Graph:
+                graph.__class__ = GraphWithFunctions
+            return graph
+
+    return FunctionAttacher
+
+
+def attach_functions(model: onnx.ModelProto) -> None:
+    """Gives the model the function body of every ``onnxnorm`` operator that it uses."""
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    used = {
+        node.op_type
+        for graph in all_graphs(model.graph)
+        for node in graph.node
+        if node.domain == DOMAIN
+    }
+    if used and opset < OPSETS[0]:
+        raise ConversionError(f"opset {opset}: onnxnorm operators need {OPSETS[0]} or later")
+    # Defaults of function attributes came with version 9 of the file format.
+    model.ir_version = max(model.ir_version, 9)
+    del model.functions[:]
+    model.functions.extend(function(OPERATORS[name], opset) for name in sorted(used))
+    if not used:
+        keep_only(model.opset_import, lambda entry: entry.domain != DOMAIN)
+
+
+def _to_onnx(traced: capture.Trace, opset: int, hook: _Hook) -> onnx.ModelProto:
+    tf = capture.tensorflow()
+    tf2onnx = _tf2onnx()
+    inputs = [tensor.name for tensor in _explicit_inputs(traced.function)]
+    outputs = [tensor.name for tensor in traced.function.outputs]
+    renamed = dict(zip(inputs, traced.input_names, strict=True))
+    renamed |= dict(zip(outputs, traced.output_names, strict=True))
+    arguments = hook.arguments()
+    optimizers = arguments.pop("optimizers")
+    with tf.device("/cpu:0"), _quiet("tf2onnx"):
+        frozen, tables = tf2onnx.tf_loader.from_trackable(
+            traced.model, traced.function, inputs, outputs, False
+        )
+        try:
+            with tf.Graph().as_default() as graph:
+                tf.import_graph_def(frozen, name="")
+                onnx_graph = tf2onnx.tfonnx.process_tf_graph(
+                    graph,
+                    opset=opset,
+                    input_names=inputs,
+                    output_names=outputs,
+                    tensors_to_rename=renamed,
+                    initialized_tables=tables,
+                    **arguments,
+                )
+            onnx_graph = tf2onnx.optimizer.optimize_graph(
+                onnx_graph, catch_errors=False, optimizers=optimizers
+            )
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(
+                f"model {traced.model.name!r}: tf2onnx failed: {type(error).__name__}: {error}"
+            ) from error
+        model: onnx.ModelProto = onnx_graph.make_model(traced.model.name)
+    return model
+
+
+def _explicit_inputs(concrete_function: Any) -> Sequence[Any]:
+    """The function's own inputs, without the variables and constants that it captured."""
+    count = len(concrete_function.inputs) - len(concrete_function.captured_inputs)
+    inputs: Sequence[Any] = concrete_function.inputs[:count]
+    return inputs
+
+
+def _check_operators(model: onnx.ModelProto, traced: capture.Trace) -> None:
+    """tf2onnx keeps an operator that it does not know as it is, and goes on."""
+    opsets = {o.domain: o.version for o in model.opset_import}
+    unknown = [
+        f"{_layer_at(node.name, traced)}TensorFlow operator {node.op_type} ({node.name})"
+        for graph in all_graphs(model.graph)
+        for node in graph.node
+        if node.domain != DOMAIN
+        and not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain)
+    ]
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise ConversionError(
+            f"model {traced.model.name!r}: no ONNX form for {'; '.join(unknown[:5])}{more}"
+        )
+
+
+def _layer_at(node_name: str, traced: capture.Trace) -> str:
+    """The layer whose scope an operation stands in, as the beginning of a sentence."""
+    names = {layer.name for layer in capture.layers(traced.model)}
+    scopes = [scope for scope in node_name.split("/")[:-1] if scope in names]
+    return f"layer {scopes[-1]!r}: " if scopes else ""
+
+
+def _check_model(model: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        raise ConversionError(f"the converted model is not valid ONNX: {error}") from error
+
+
+def _layer_records(
+    traced: capture.Trace, hook: _Hook, model: onnx.ModelProto, lowering: str
+) -> tuple[LayerRecord, ...]:
+    present = {node.name for graph in all_graphs(model.graph) for node in graph.node}
+    records = []
+    for known in traced.known:
+        name = known.layer.name
+        layer_class = f"{type(known.layer).__module__}.{type(known.layer).__qualname__}"
+        if known.overridden:
+            reason = f"the subclass overrides {', '.join(known.overridden)}"
+            records.append(LayerRecord(name, layer_class, None, "decomposed", (), reason))
+            continue
+        made = [(s, n) for s, n in hook.made if s.layer_name == name]
+        nodes = tuple(
+            node
+            for _, own in made
+            for node in sorted(present)
+            if node == own or (lowering == "native" and node.startswith(f"{own}/"))
+        )
+        reason = "" if nodes else "no output of the model depends on it"
+        spec = made[0][0] if made else None
+        records.append(LayerRecord(name, layer_class, spec, lowering, nodes, reason))
+    return tuple(records)
+
+
+@contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """tf2onnx logs what we raise as an error of our own."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _tf2onnx() -> Any:
+    capture.tensorflow()
+    try:
+        import tf2onnx
+        import tf2onnx.optimizer
+        import tf2onnx.tf_loader
+        import tf2onnx.tfonnx
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"tf2onnx cannot be imported ({error}): install 'onnxnorm[tfa]' or 'onnxnorm[keras]'"
+        ) from error
+    return tf2onnx

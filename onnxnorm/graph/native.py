@@ -1,0 +1,111 @@
+"""Native lowering: each ``onnxnorm`` node becomes standard operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+import onnx.parser
+from onnx import numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from onnxnorm.errors import ConversionError
+from onnxnorm.graph.nodes import all_graphs, attributes_of, drop_unused_initializers, keep_only
+from onnxnorm.opset import DOMAIN, OPERATORS
+from onnxnorm.opset.operator import Site
+
+
+def lower(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every ``onnxnorm`` node replaced by its operator's lowering.
+
+    Raises:
+        ConversionError: the rank, channel count or element type of a node's input is unknown.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    opset = next(o.version for o in result.opset_import if o.domain in ("", "ai.onnx"))
+    types = _tensor_types(result)
+    for graph in all_graphs(result.graph):
+        _lower_graph(graph, types, opset)
+    keep_only(result.functions, lambda entry: entry.domain != DOMAIN)
+    keep_only(result.opset_import, lambda entry: entry.domain != DOMAIN)
+    return result
+
+
+def _lower_graph(
+    graph: onnx.GraphProto, types: Mapping[str, onnx.TypeProto.Tensor], opset: int
+) -> None:
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.domain != DOMAIN:
+            nodes.append(node)
+            continue
+        statements = OPERATORS[node.op_type].lower(_site(node, types, opset))
+        for statement in _inlined(node, statements, opset):
+            folded = _folded(statement, constants, opset)
+            if folded is None:
+                nodes.append(statement)
+            else:
+                constants[folded.name] = folded
+    del graph.node[:]
+    graph.node.extend(nodes)
+    known = {tensor.name for tensor in graph.initializer}
+    graph.initializer.extend(t for name, t in constants.items() if name not in known)
+    drop_unused_initializers(graph)
+
+
+def _tensor_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    inferred = shape_inference.infer_shapes(model)
+    types: dict[str, onnx.TypeProto.Tensor] = {}
+    for graph in all_graphs(inferred.graph):
+        for value in (*graph.value_info, *graph.input, *graph.output):
+            types[value.name] = value.type.tensor_type
+    return types
+
+
+def _site(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor], opset: int) -> Site:
+    kind = types.get(node.input[0])
+    if kind is None or not kind.HasField("shape") or not kind.elem_type:
+        raise ConversionError(
+            f"node {node.name!r} ({node.op_type}): the type and rank of its input "
+            f"{node.input[0]!r} are unknown, so it has no form in standard operators"
+        )
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    defaults = {k: v for k, v in OPERATORS[node.op_type].attributes.items() if v is not None}
+    return Site({**defaults, **attributes_of(node)}, shape, kind.elem_type, opset)
+
+
+def _inlined(node: onnx.NodeProto, statements: str, opset: int) -> Iterable[onnx.NodeProto]:
+    """The statements as nodes that stand in for the node, named after it."""
+    function = onnx.parser.parse_function(
+        f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n'
+        f"{node.op_type} (X, scale, bias) => (Y)\n{{{statements}}}"
+    )
+    names = dict(zip(("X", "scale", "bias"), node.input, strict=True)) | {"Y": node.output[0]}
+    for index, inner in enumerate(function.node):
+        inner.name = f"{node.name}/{inner.op_type}_{index}"
+        for field in (inner.input, inner.output):
+            renamed = [names.get(value, f"{node.name}/{value}") for value in field]
+            del field[:]
+            field.extend(renamed)
+        yield inner
+
+
+def _folded(
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], opset: int
+) -> onnx.TensorProto | None:
+    """The node's value where all its inputs are constants."""
+    if any(name not in constants for name in node.input):
+        return None
+    graph = onnx.helper.make_graph(
+        [node],
+        "constant",
+        [],
+        [onnx.helper.make_empty_tensor_value_info(node.output[0])],
+        initializer=[constants[name] for name in node.input],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    (value,) = ReferenceEvaluator(model).run(None, {})
+    return numpy_helper.from_array(np.asarray(value), node.output[0])

@@ -1,0 +1,64 @@
+"""Small readings of and changes to ONNX graphs that several passes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import onnx
+from onnx import helper
+
+Attributes = dict[str, Any]
+
+
+def attributes_of(node: onnx.NodeProto) -> Attributes:
+    """The node's attributes as Python values."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def set_attributes(node: onnx.NodeProto, attributes: Attributes) -> None:
+    """Replaces the node's attributes."""
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(k, v) for k, v in sorted(attributes.items()))
+
+
+def consumers(graph: onnx.GraphProto, value: str) -> list[onnx.NodeProto]:
+    """Nodes of the graph that read a value, those that read it in a subgraph included."""
+    return [
+        node
+        for node in graph.node
+        if value in node.input or any(consumers(inner, value) for inner in subgraphs(node))
+    ]
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in the node's attributes: loop bodies and branches."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and every graph inside it."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from all_graphs(inner)
+
+
+def drop_unused_initializers(graph: onnx.GraphProto) -> None:
+    """Removes initializers that no node reads and no output names."""
+    used = {value.name for value in graph.output}
+    for inner in all_graphs(graph):
+        used.update(name for node in inner.node for name in node.input)
+        used.update(value.name for value in inner.output)
+    keep_only(graph.initializer, lambda tensor: tensor.name in used)
+
+
+def keep_only(field: Any, condition: Callable[[Any], bool]) -> None:
+    """Removes from a repeated field of a message what does not meet the condition."""
+    kept = [entry for entry in field if condition(entry)]
+    del field[:]
+    field.extend(kept)
