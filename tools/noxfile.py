@@ -10,8 +10,9 @@ Arguments after ``--`` replace the command of a test session:
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
-import sys
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -52,15 +53,37 @@ BUILDING = ("cmake>=3.25", "ninja>=1.11", *PROJECT["build-system"]["requires"])
 TFA_PYTHON = "3.11"
 KERAS3_PYTHON = "3.11"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-# Each with the newest Python that it has a wheel for among those above 3.10.
-ONNXRUNTIMES = {"1.18": "1.18.1", "1.20": "1.20.1", "1.22": "1.22.1", "1.26": "1.26.0", "1.32": "1.32.0"}
+# Python 3.11 is the one that all of them have a wheel for.
+ONNXRUNTIMES = {
+    "1.18": "1.18.1",
+    "1.20": "1.20.1",
+    "1.22": "1.22.1",
+    "1.26": "1.26.0",
+    "1.32": "1.32.0",
+}
+
+CPP_SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 
 nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
 nox.options.envdir = str(ROOT / ".nox")
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
 # A missing interpreter skips its session with a line that says so, on CI machines too.
 nox.options.error_on_missing_interpreters = False
+
+
+def _activate_pyenv_versions() -> None:
+    """Lets pyenv's python3.X commands start: it refuses those of versions not named to it."""
+    if pyenv := shutil.which("pyenv"):
+        names = [
+            subprocess.run([pyenv, *command], capture_output=True, text=True, check=True).stdout
+            for command in (["version-name"], ["versions", "--bare"])
+        ]
+        os.environ["PYENV_VERSION"] = ":".join("\n".join(names).replace(":", "\n").split())
+
+
+_activate_pyenv_versions()
 
 
 @nox.session
@@ -74,9 +97,6 @@ def lint(session: nox.Session) -> None:
     sources = [str(p) for p in sorted(Path("custom_ops").rglob("*")) if p.suffix in CPP_SUFFIXES]
     if sources:
         session.run("clang-format", "--dry-run", "--Werror", *sources)
-
-
-CPP_SUFFIXES = (".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh")
 
 
 @nox.session
@@ -179,9 +199,8 @@ def _wheel_folder() -> Path:
         for file in sorted([ROOT / source, *(ROOT / source).rglob("*")])
         if file.is_file() and "__pycache__" not in file.parts
     ]
-    names = (str(file.relative_to(ROOT)).encode() + b"\0" for file in files)
-    contents = (file.read_bytes() for file in files)
-    return WHEELS / _digest(*(part for pair in zip(names, contents) for part in pair))
+    hashes = (f"{file.relative_to(ROOT)} {_digest(file.read_bytes())}" for file in files)
+    return WHEELS / _digest("\n".join(hashes).encode())
 
 
 def _environment(session: nox.Session) -> Path:
@@ -192,8 +211,5 @@ def _read(stamp: Path) -> str | None:
     return stamp.read_text() if stamp.exists() else None
 
 
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256(f"{sys.platform}\0".encode())
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

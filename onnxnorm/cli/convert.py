@@ -1,0 +1,86 @@
+"""``onnxnorm convert``: a Keras model file becomes an ONNX file."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onnxnorm.cli import terminal
+
+if TYPE_CHECKING:
+    from onnxnorm.conversion import LayerRecord
+
+
+class LoweringChoice(str, Enum):
+    """What a normalization layer becomes."""
+
+    custom = "custom"
+    native = "native"
+
+
+def convert(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="A .keras or .h5 file or a SavedModel directory."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    lowering: Annotated[
+        LoweringChoice,
+        typer.Option(
+            help="custom: one onnxnorm node per layer, with its function body in the file. "
+            "native: standard operators only."
+        ),
+    ] = LoweringChoice.custom,
+    opset: Annotated[int, typer.Option(help="Version of the standard ONNX operators.")] = 18,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what became of each layer to this JSON file.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what became of each layer as JSON.")
+    ] = False,
+    safe_mode: Annotated[
+        bool,
+        typer.Option(
+            "--safe-mode/--no-safe-mode",
+            help="Refuse files that carry code (Lambda layers): loading them runs it.",
+        ),
+    ] = True,
+) -> None:
+    """Convert a Keras model to ONNX, each normalization layer as one node."""
+    from onnxnorm import modelfile
+    from onnxnorm.errors import ModelFileError
+
+    if not model.exists():
+        raise ModelFileError(f"{model}: no such file or directory")
+    for destination in (output, *([report] if report else [])):
+        modelfile.check_destination(destination)
+        if destination.resolve() == model.resolve():
+            raise ModelFileError(f"{destination}: is the model itself, name another output")
+    with terminal.working(f"converting {model}"):
+        from onnxnorm.conversion import convert as convert_model
+
+        result = convert_model(model, lowering.value, opset, safe_mode=safe_mode)
+        result.save(output)
+        if report:
+            modelfile.write_text(result.to_json() + "\n", report)
+    if as_json:
+        print(result.to_json())
+        return
+    if result.layers:
+        terminal.show_table(
+            ("layer", "class", "becomes", "nodes"), [_row(layer) for layer in result.layers]
+        )
+    count = len(result.model.graph.node)
+    terminal.show(f"{output}: {count} nodes, {len(result.layers)} normalization layers")
+
+
+def _row(layer: LayerRecord) -> tuple[str, ...]:
+    return (
+        layer.name,
+        layer.layer_class,
+        f"{layer.lowering}: {layer.reason}" if layer.reason else layer.lowering,
+        ", ".join(layer.nodes),
+    )

@@ -1,0 +1,171 @@
+"""The normalization nodes of an ONNX model, read from the file alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+
+from onnxnorm.graph.nodes import attributes_of
+from onnxnorm.modelfile import load
+from onnxnorm.opset import DOMAIN
+
+Form = Literal["custom", "native"]
+Dimension = int | str | None
+Types = Mapping[str, onnx.TypeProto.Tensor]
+Functions = Set[tuple[str, str]]
+
+NATIVE_OPERATORS = frozenset(
+    {
+        ("", "BatchNormalization"),
+        ("", "GroupNormalization"),
+        ("", "InstanceNormalization"),
+        ("", "LayerNormalization"),
+        ("", "LpNormalization"),
+        ("", "MeanVarianceNormalization"),
+        ("", "RMSNormalization"),
+        ("", "SimplifiedLayerNormalization"),
+        ("com.microsoft", "GroupNorm"),
+        ("com.microsoft", "SimplifiedLayerNormalization"),
+        ("com.microsoft", "SkipGroupNorm"),
+        ("com.microsoft", "SkipLayerNormalization"),
+        ("com.microsoft", "SkipSimplifiedLayerNormalization"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """One normalization node.
+
+    Attributes:
+        name: the node's name, that of the layer in files that onnxnorm wrote.
+        operator: operator name without its domain.
+        domain: operator domain, empty for the standard one.
+        location: where the node sits: ``graph``, ``graph/loop.body`` for a node in the attribute
+            ``body`` of node ``loop``, or ``function domain::name``.
+        input_dtype: numpy's name of the first input's element type, None where the file does
+            not tell.
+        input_shape: its dimensions, a name for a symbolic one, None for an unknown one; None
+            where the rank is unknown.
+        attributes: the attributes that the node gives.
+        form: ``custom`` for a node of the ``onnxnorm`` domain, ``native`` for one that ONNX
+            Runtime knows by itself.
+        has_function: whether the file holds a function body for the operator, so that a custom
+            node also runs without the onnxnorm library.
+    """
+
+    name: str
+    operator: str
+    domain: str
+    location: str
+    input_dtype: str | None
+    input_shape: tuple[Dimension, ...] | None
+    attributes: Mapping[str, Any]
+    form: Form
+    has_function: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record in types that JSON knows."""
+        return asdict(self)
+
+
+def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> tuple[NodeRecord, ...]:
+    """One record for each normalization node, in the order of the graph, subgraphs included.
+
+    Args:
+        model: an ONNX file or a loaded model. External weights are not read.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not an ONNX file.
+    """
+    proto = model if isinstance(model, onnx.ModelProto) else load(model, weights=False)
+    functions = {(function.domain, function.name) for function in proto.functions}
+    in_graph = _records(_with_shapes(proto).graph, "graph", {}, functions)
+    in_functions = (
+        _record(node, f"function {function.domain}::{function.name}", {}, functions)
+        for function in proto.functions
+        if function.domain != DOMAIN
+        for node in function.node
+        if _is_normalization(node)
+    )
+    return tuple(chain(in_graph, in_functions))
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model)
+    except (onnx.shape_inference.InferenceError, ValueError):
+        # What the file declares has to do; a model above 2 GB comes here too.
+        return model
+
+
+def _records(
+    graph: onnx.GraphProto, location: str, outer_types: Types, functions: Functions
+) -> Iterator[NodeRecord]:
+    types = {**outer_types, **_types(graph)}
+    for node in graph.node:
+        if _is_normalization(node):
+            yield _record(node, location, types, functions)
+        for attribute in node.attribute:
+            place = f"{location}/{node.name or node.op_type}.{attribute.name}"
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _records(inner, place, types, functions)
+
+
+def _is_normalization(node: onnx.NodeProto) -> bool:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return domain == DOMAIN or (domain, node.op_type) in NATIVE_OPERATORS
+
+
+def _types(graph: onnx.GraphProto) -> Types:
+    values = chain(graph.input, graph.value_info, graph.output)
+    return {value.name: value.type.tensor_type for value in values}
+
+
+def _record(node: onnx.NodeProto, location: str, types: Types, functions: Functions) -> NodeRecord:
+    tensor = types.get(node.input[0]) if node.input else None
+    return NodeRecord(
+        name=node.name,
+        operator=node.op_type,
+        domain=node.domain,
+        location=location,
+        input_dtype=_dtype(tensor),
+        input_shape=_shape(tensor),
+        attributes={name: _plain(value) for name, value in attributes_of(node).items()},
+        form="custom" if node.domain == DOMAIN else "native",
+        has_function=(node.domain, node.op_type) in functions,
+    )
+
+
+def _dtype(tensor: onnx.TypeProto.Tensor | None) -> str | None:
+    if tensor is None or not tensor.elem_type:
+        return None
+    name: str = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _shape(tensor: onnx.TypeProto.Tensor | None) -> tuple[Dimension, ...] | None:
+    if tensor is None or not tensor.HasField("shape"):
+        return None
+    return tuple(
+        d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim
+    )
+
+
+def _plain(value: Any) -> Any:
+    """An attribute's value in types that JSON knows."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float):
+        # Stored as float32: 0.001, not 0.0010000000474974513.
+        return float(str(np.float32(value)))
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,229 @@
+"""ONNX files and what is written beside them: read with care, written aside and then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+import onnx.checker
+import onnx.external_data_helper
+from google.protobuf.message import DecodeError, EncodeError
+
+from onnxnorm.errors import ModelFileError
+
+PROTOBUF_LIMIT = 2**31 - 1
+# Tensors stay in the file up to here; what else a file holds must fit into the rest.
+INLINE_LIMIT = PROTOBUF_LIMIT - 2**27
+_SMALL_TENSOR = 1024
+_ALIGNMENT = 4096
+
+
+def load(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelProto:
+    """The model in an ONNX file.
+
+    Args:
+        path: the file.
+        weights: also read the tensors that the file keeps in other files beside it.
+
+    Raises:
+        ModelFileError: no such file, not an ONNX file, a damaged one, or external tensors that
+            are missing or lie outside the file's folder.
+    """
+    file = Path(path)
+    model = _parse(file, _read(file))
+    if weights:
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(file.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise ModelFileError(
+                f"{file}: cannot read its external tensors: {_first_line(error)}: keep the data "
+                "file that was written with the model in the same folder"
+            ) from error
+    return model
+
+
+def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Writes the model so that ``path`` holds either what it held before or the whole model.
+
+    A model with more than 2 GB of tensors keeps them in ``<path>.data`` beside it.
+
+    Raises:
+        ModelFileError: the path cannot be written to, or the model is too large for the format.
+    """
+    file = _destination(path)
+    try:
+        if _tensor_bytes(model) <= INLINE_LIMIT:
+            with aside(file) as temporary:
+                temporary.write_bytes(model.SerializeToString())
+            return
+        data = file.with_name(f"{file.name}.data")
+        with aside(file) as temporary, aside(data) as temporary_data:
+            with temporary_data.open("wb") as stream:
+                skeleton = _with_external_tensors(model, stream, data.name)
+            temporary.write_bytes(skeleton.SerializeToString())
+    except (EncodeError, ValueError) as error:
+        raise ModelFileError(
+            f"{file}: the model does not fit into an ONNX file: {error}"
+        ) from error
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Writes a text file so that ``path`` holds either what it held before or the whole text.
+
+    Raises:
+        ModelFileError: the path cannot be written to.
+    """
+    with aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_destination(path: str | os.PathLike[str]) -> None:
+    """Finds out before long work whether a file can be written at ``path``.
+
+    Raises:
+        ModelFileError: it cannot; the message says why.
+    """
+    _destination(path)
+
+
+@contextmanager
+def aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path in the folder of ``path``; what is written there takes its place at the end.
+
+    When the block raises, ``path`` keeps what it held before.
+
+    Raises:
+        ModelFileError: the path cannot be written to.
+    """
+    file = _destination(path)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        _to_disk(temporary)
+        os.replace(temporary, file)
+        _to_disk(file.parent)
+    except OSError as error:
+        raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _destination(path: str | os.PathLike[str]) -> Path:
+    # A link is followed: the file that it names is replaced, not the link.
+    file = Path(os.path.realpath(path))
+    if file.is_dir():
+        raise ModelFileError(f"cannot write {path}: it is a directory, name a file in it")
+    if file.exists() and not file.is_file():
+        raise ModelFileError(f"cannot write {path}: it is not a regular file")
+    if not file.parent.is_dir():
+        raise ModelFileError(f"cannot write {path}: there is no directory {file.parent}")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise ModelFileError(f"cannot write {path}: no permission to write in {file.parent}")
+    return file
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(file: Path) -> bytes:
+    if file.is_dir():
+        raise ModelFileError(f"{file}: is a directory, an ONNX file is expected")
+    try:
+        size = file.stat().st_size
+        if size > PROTOBUF_LIMIT:
+            raise ModelFileError(
+                f"{file}: {size} bytes are more than an ONNX file can have (2 GB; larger weights "
+                "lie in a data file beside it)"
+            )
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{file}: no such file") from error
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise ModelFileError(f"{file}: the file is empty, an ONNX file is expected")
+    return content
+
+
+def _parse(file: Path, content: bytes) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelFileError(f"{file}: not an ONNX file, or a damaged one") from error
+    # Other data can happen to parse, as fields that ONNX does not know.
+    missing = [
+        name
+        for name, present in (
+            ("IR version", model.ir_version > 0),
+            ("graph", model.HasField("graph")),
+            ("operator set", len(model.opset_import) > 0),
+        )
+        if not present
+    ]
+    if missing:
+        raise ModelFileError(
+            f"{file}: not an ONNX file, or a truncated one: it has no {' and no '.join(missing)}"
+        )
+    return model
+
+
+def _tensor_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+def _with_external_tensors(
+    model: onnx.ModelProto, stream: BinaryIO, location: str
+) -> onnx.ModelProto:
+    """The model with its large tensors written to ``stream``, made without copying all of them."""
+    skeleton = onnx.ModelProto()
+    _copy_fields(model, skeleton, leave="graph")
+    _copy_fields(model.graph, skeleton.graph, leave="initializer")
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) < _SMALL_TENSOR:
+            skeleton.graph.initializer.append(tensor)
+            continue
+        stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
+        offset = stream.tell()
+        stream.write(tensor.raw_data)
+        reference = skeleton.graph.initializer.add()
+        _copy_fields(tensor, reference, leave="raw_data")
+        reference.data_location = onnx.TensorProto.EXTERNAL
+        place = {"location": location, "offset": offset, "length": stream.tell() - offset}
+        for key, value in place.items():
+            reference.external_data.add(key=key, value=str(value))
+    return skeleton
+
+
+def _copy_fields(
+    source: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto,
+    target: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto,
+    leave: str,
+) -> None:
+    for field, value in source.ListFields():
+        if field.name == leave:
+            continue
+        if (
+            field.is_repeated
+            if hasattr(field, "is_repeated")
+            else field.label == field.LABEL_REPEATED
+        ):
+            getattr(target, field.name).extend(value)
+        elif field.message_type:
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,126 @@
+"""Usage, help and errors of the command line as a whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import onnxnorm
+from onnxnorm import cli
+
+COMMANDS = ("convert", "verify", "inspect", "info")
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that sees the onnxnorm that these tests see."""
+    path = os.pathsep.join([str(Path(onnxnorm.__file__).parents[1]), *sys.path[1:]])
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(onnxnorm_cli, command):
+    outcome = onnxnorm_cli(command, "--help")
+    assert outcome.status == 0
+    assert f"Example: onnxnorm {command}" in outcome.out
+
+
+def test_without_arguments_the_help_appears(onnxnorm_cli):
+    outcome = onnxnorm_cli()
+    assert outcome.status == 0
+    assert all(command in outcome.out for command in COMMANDS)
+
+
+def test_version(onnxnorm_cli):
+    assert onnxnorm_cli("--version").out == f"onnxnorm {onnxnorm.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["convert"], "MODEL"),
+        (["convert", "m.h5"], "--output"),
+        (["convert", "m.h5", "-o", "m.onnx", "--lowering", "best"], "custom"),
+        (["convert", "m.h5", "-o", "m.onnx", "--opset", "many"], "--opset"),
+        (["inspect"], "MODEL"),
+        (["inspect", "m.onnx", "--colour"], "--colour"),
+        (["verify", "m.h5", "m.onnx", "--samples", "0"], "--samples"),
+        (["trane"], "trane"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(onnxnorm_cli, arguments, told):
+    outcome = onnxnorm_cli(*arguments)
+    assert (outcome.status, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("onnxnorm: error: ")
+    assert told in line
+    assert "--help" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "absent.h5", "-o", "m.onnx"],
+        ["verify", "absent.h5", "m.onnx"],
+        ["inspect", "absent.onnx"],
+    ],
+)
+def test_an_absent_file_is_named(onnxnorm_cli, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = onnxnorm_cli(*arguments)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith("onnxnorm: error: absent.")
+    assert "no such file" in outcome.err
+
+
+def test_a_fault_is_one_line_and_debug_shows_the_traceback(onnxnorm_cli, norm_file, monkeypatch):
+    def broken(*_: object) -> None:
+        raise KeyError("first\nsecond")
+
+    monkeypatch.setattr("onnxnorm.graph.inspection.inspect", broken)
+    outcome = onnxnorm_cli("inspect", norm_file)
+    assert outcome.status == 2
+    assert len(outcome.err.splitlines()) == 1
+    assert "KeyError" in outcome.err
+    monkeypatch.setenv("ONNXNORM_DEBUG", "1")
+    with pytest.raises(KeyError):
+        cli.main(["inspect", str(norm_file)])
+
+
+def test_debug_may_stand_anywhere(onnxnorm_cli, monkeypatch):
+    monkeypatch.setenv("ONNXNORM_DEBUG", "0")
+    assert onnxnorm_cli("info", "--debug").status == 0
+    assert os.environ["ONNXNORM_DEBUG"] == "1"
+
+
+def test_colours_are_for_terminals(norm_file):
+    escape = "\x1b["
+    assert escape not in python("-m", "onnxnorm", "inspect", str(norm_file)).stdout
+    assert escape not in python("-m", "onnxnorm", "trane").stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(norm_file):
+    command = f"{sys.executable} -m onnxnorm inspect {norm_file} --json | true"
+    path = os.pathsep.join([str(Path(onnxnorm.__file__).parents[1]), *sys.path[1:]])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["info", "--json"]])
+def test_quick_commands_import_no_tensorflow(arguments):
+    code = (
+        "import sys; from onnxnorm.cli import main; status = main(sys.argv[1:]);"
+        "print(status, [m for m in ('tensorflow', 'keras', 'tf2onnx') if m in sys.modules],"
+        "file=sys.stderr)"
+    )
+    assert python("-c", code, *arguments).stderr == "0 []\n"
