@@ -1,0 +1,62 @@
+#include "isa.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace onnxnorm::cpu {
+
+namespace baseline {
+extern const KernelTable kernels;
+}
+#ifdef ONNXNORM_X86_LEVELS
+namespace avx2 {
+extern const KernelTable kernels;
+}
+namespace avx512 {
+extern const KernelTable kernels;
+}
+#endif
+
+namespace {
+
+struct Level {
+  const char* name;
+  const KernelTable* kernels;
+  bool available;
+};
+
+Isa choose() {
+#ifdef ONNXNORM_X86_LEVELS
+  __builtin_cpu_init();
+  // The features asked for here are those that the build enables for the level, no more and no fewer.
+  const bool has_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const Level levels[] = {{"avx512", &avx512::kernels, has_avx512},
+                          {"avx2", &avx2::kernels, has_avx2},
+                          {"baseline", &baseline::kernels, true}};
+#else
+  const Level levels[] = {{"baseline", &baseline::kernels, true}};
+#endif
+  const char* wanted = std::getenv("ONNXNORM_ISA");
+  std::string accepted;
+  for (const Level& level : levels) {
+    const bool named = wanted && *wanted && std::strcmp(wanted, level.name) == 0;
+    if (level.available && (named || !wanted || !*wanted)) return {level.name, level.kernels, {}};
+    if (named) {
+      return {level.name, nullptr, "ONNXNORM_ISA=" + std::string(wanted) + ": this CPU does not have it"};
+    }
+    accepted += (accepted.empty() ? "" : ", ") + std::string(level.name);
+  }
+  return {"", nullptr, "ONNXNORM_ISA=" + std::string(wanted) + " is unknown; accepted: " + accepted};
+}
+
+}  // namespace
+
+const Isa& isa() {
+  static const Isa chosen = choose();
+  return chosen;
+}
+
+}  // namespace onnxnorm::cpu

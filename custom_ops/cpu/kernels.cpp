@@ -1,0 +1,32 @@
+// Compiled once per instruction set, each time into a namespace of its own (ONNXNORM_ISA_NAMESPACE). All else here has
+// internal linkage and no standard library header is used: an inline function of one level must not serve another.
+#include "kernels.h"
+
+#include "columns.h"
+#include "element.h"
+#include "runs.h"
+#include "strided.h"
+
+namespace onnxnorm::cpu {
+namespace ONNXNORM_ISA_NAMESPACE {
+namespace {
+
+template <class T>
+void widen(const void* from, int64_t stride, int64_t count, void* to) {
+  const T* values = static_cast<const T*>(from);
+  for (int64_t i = 0; i < count; ++i) static_cast<Compute<T>*>(to)[i] = to_float(values[i * stride]);
+}
+
+template <class T>
+constexpr ElementKernels kernels_for() {
+  return {&normalize_runs<T>, &run_moments<T>,   &apply_run<T>,         &normalize_columns<T>, &column_moments<T>,
+          &apply_columns<T>,  &normalize_strided<T>, &widen<T>};
+}
+
+}  // namespace
+
+extern const KernelTable kernels;
+const KernelTable kernels = {{kernels_for<float>(), kernels_for<Half>(), kernels_for<BFloat>(), kernels_for<double>()}};
+
+}  // namespace ONNXNORM_ISA_NAMESPACE
+}  // namespace onnxnorm::cpu

@@ -1,0 +1,85 @@
+// What each instruction set level compiles: serial kernels on pieces of a tensor. The plan that cuts a tensor into
+// pieces is normalize.cpp, compiled once.
+//
+// Nothing here may be a template or an inline function: it would be compiled at several levels, and the linker would
+// keep any one of them for all.
+#pragma once
+
+#include <cstdint>
+
+#include "normalize.h"
+
+namespace onnxnorm::cpu {
+
+/// scale and bias as tables in the compute type (float, or double for float64): the element at flat index i of X uses
+/// entry (i / inner) % period.
+struct Affine {
+  const void* scale;
+  const void* bias;
+  int64_t period;
+  int64_t inner;
+};
+
+/// Mean and variance of `count` values, mergeable.
+struct Moments {
+  double mean;
+  double variance;
+  double count;
+};
+
+/// Groups that are dense runs of X, or `runs` runs of `depth` elements, `pitch` apart.
+struct RunsTask {
+  const void* x;
+  void* y;
+  int64_t first_index;  // flat index in X of the first element of the first group
+  int64_t groups;       // that follow one another, `depth` apart
+  int64_t runs;
+  int64_t pitch;
+  int64_t depth;
+  double epsilon;
+  const Affine* affine;
+};
+
+/// A rectangle of a row-major matrix whose columns belong to groups of `depth` neighbours; statistics run down the
+/// rows. At most max_columns wide.
+struct ColumnsTask {
+  const void* x;
+  void* y;
+  int64_t first_index;  // flat index in X of the rectangle's corner
+  int64_t rows;
+  int64_t pitch;
+  int64_t groups;
+  int64_t depth;
+  double epsilon;
+  const Affine* affine;
+};
+
+constexpr int64_t max_columns = 1024;
+
+/// Axes in any order, element by element: for sets of axes that no other kernel covers.
+struct StridedTask {
+  const Normalization* normalization;
+  int64_t first_group;
+  int64_t groups;
+};
+
+struct ElementKernels {
+  void (*normalize_runs)(const RunsTask&);
+  void (*run_moments)(const void* x, int64_t first_index, int64_t count, Moments*);
+  void (*apply_run)(const RunsTask&, const Moments&);
+
+  void (*normalize_columns)(const ColumnsTask&);
+  void (*column_moments)(const ColumnsTask&, Moments* per_group);
+  void (*apply_columns)(const ColumnsTask&, const Moments* per_group);
+
+  void (*normalize_strided)(const StridedTask&);
+
+  /// to[i] = from[i * stride] in the compute type.
+  void (*widen)(const void* from, int64_t stride, int64_t count, void* to);
+};
+
+struct KernelTable {
+  ElementKernels elements[4];  // by Element
+};
+
+}  // namespace onnxnorm::cpu

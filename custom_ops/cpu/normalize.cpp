@@ -1,0 +1,354 @@
+// The plan: which kernel covers a set of axes, and how a tensor is cut into tasks.
+#include "normalize.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "isa.h"
+#include "kernels.h"
+
+namespace onnxnorm::cpu {
+namespace {
+
+// All sizes in bytes. They depend on nothing but the code, so that results do not depend on the machine's threads.
+/// A task of this size outweighs the cost of handing it to a thread.
+constexpr int64_t task_size = 64 << 10;
+/// What is read a second time from the second-level cache.
+constexpr int64_t cached_size = 256 << 10;
+/// Parts of groups that do not fit in the cache.
+constexpr int64_t segment_size = 128 << 10;
+/// Tensors up to here are done before another thread would have woken up.
+constexpr int64_t serial_size = 32 << 10;
+/// Samples that are summed, then normalized, before the next ones: what a shared cache still holds the second time.
+constexpr int64_t wave_size = 4 << 20;
+/// A rectangle of columns narrower than a few cache lines would read most of its memory in vain.
+constexpr int64_t narrow_columns = 256;
+
+int64_t element_size(Element element) {
+  switch (element) {
+    case Element::float32:
+      return 4;
+    case Element::float64:
+      return 8;
+    default:
+      return 2;
+  }
+}
+
+int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step; }
+
+/// X as (batch, outer, groups, depth), row-major: statistics over outer x depth for each batch and group.
+struct View {
+  int64_t batch = 1;
+  int64_t outer = 1;
+  int64_t groups = 1;
+  int64_t depth = 1;
+};
+
+/// Reads reduced and kept dimensions from the last to the first; false when they alternate more often than a View can.
+bool view_of(const Normalization& normalization, View& view) {
+  int64_t* const extents[] = {&view.depth, &view.groups, &view.outer, &view.batch};
+  constexpr bool reduced[] = {true, false, true, false};
+  int level = 0;
+  for (int64_t d = normalization.rank - 1; d >= 0; --d) {
+    const Dimension& dimension = normalization.dimensions[d];
+    if (dimension.extent == 1) continue;
+    while (level < 4 && reduced[level] != dimension.reduced) ++level;
+    if (level == 4) return false;
+    *extents[level] *= dimension.extent;
+  }
+  if (view.groups == 1) {  // the rows of the only group touch
+    view.depth *= view.outer;
+    view.outer = 1;
+  }
+  if (view.outer == 1) {
+    view.batch *= view.groups;
+    view.groups = 1;
+  }
+  return true;
+}
+
+/// scale and bias in the compute type, as one pair of tables.
+class AffineTables {
+ public:
+  AffineTables(const Normalization& normalization, const View& view, const ElementKernels& kernels) {
+    std::vector<Dimension> dimensions;
+    for (int64_t d = 0; d < normalization.rank; ++d) {
+      if (normalization.dimensions[d].extent != 1) dimensions.push_back(normalization.dimensions[d]);
+    }
+    const auto varies = [](const Dimension& d) { return d.scale_stride != 0 || d.bias_stride != 0; };
+    const auto first = std::find_if(dimensions.begin(), dimensions.end(), varies);
+    const auto last = std::find_if(dimensions.rbegin(), dimensions.rend(), varies).base();
+    affine_.inner = 1;
+    for (auto d = last; d < dimensions.end(); ++d) affine_.inner *= d->extent;
+    affine_.period = 1;
+    bool dense = true;
+    for (auto d = last; d > first; --d) {
+      const int64_t stride = affine_.period;
+      dense = dense && d[-1].scale_stride == stride && d[-1].bias_stride == stride;
+      affine_.period *= d[-1].extent;
+    }
+    const bool is_double = normalization.element == Element::float64;
+    const bool as_stored = is_double || normalization.element == Element::float32;
+    int64_t copies = 1;
+    // Long runs that go through a short table many times get it repeated, and one with short inner runs spread out, so
+    // that loops over it are long.
+    const int64_t covered = affine_.period * affine_.inner;
+    if (affine_.inner == 1 && affine_.period > 1 && affine_.period < view.depth) {
+      copies = ceiling(short_table, affine_.period);
+    }
+    const bool spread = affine_.inner > 1 && affine_.inner < short_run && affine_.period > 1 && view.outer == 1 &&
+                        covered <= spread_table && covered <= view.batch * view.depth / 4;
+    const int64_t inner = spread ? affine_.inner : 1;
+    if (dense && as_stored && copies == 1 && !spread) {
+      affine_.scale = normalization.scale;
+      affine_.bias = normalization.bias;
+      return;
+    }
+    const int64_t length = affine_.period * inner * copies;
+    const int64_t bytes = length * (is_double ? 8 : 4);
+    storage_.reset(new double[static_cast<size_t>(2 * ceiling(bytes, 8))]);
+    char* const scale = reinterpret_cast<char*>(storage_.get());
+    char* const bias = scale + ceiling(bytes, 8) * 8;
+    const int64_t width = is_double ? 8 : 4;
+    const int64_t stored = element_size(normalization.element);
+    const std::vector<Dimension> table(first < last ? first : last, last);
+    fill(kernels, table, &Dimension::scale_stride, normalization.scale, stored, inner, width, scale);
+    fill(kernels, table, &Dimension::bias_stride, normalization.bias, stored, inner, width, bias);
+    for (char* values : {scale, bias}) {
+      const int64_t once = affine_.period * inner * width;
+      for (int64_t copy = 1; copy < copies; ++copy) std::copy(values, values + once, values + copy * once);
+    }
+    affine_ = {scale, bias, length, spread ? 1 : affine_.inner};
+  }
+
+  const Affine* get() const { return &affine_; }
+
+ private:
+  static constexpr int64_t short_table = 256;
+  static constexpr int64_t short_run = 64;
+  static constexpr int64_t spread_table = 16 << 10;
+
+  /// Row by row of the table's last dimension, each entry `inner` times.
+  static void fill(const ElementKernels& kernels, const std::vector<Dimension>& table, int64_t Dimension::*stride,
+                   const void* from, int64_t stored, int64_t inner, int64_t width, char* to) {
+    int64_t rows = 1;
+    for (size_t d = 0; d + 1 < table.size(); ++d) rows *= table[d].extent;
+    const int64_t columns = table.empty() ? 1 : table.back().extent;
+    const int64_t step = table.empty() ? 0 : table.back().*stride;
+    for (int64_t row = 0; row < rows; ++row) {
+      int64_t offset = 0;
+      int64_t rest = row;
+      for (size_t d = table.size(); d-- > 1;) {
+        offset += rest % table[d - 1].extent * (table[d - 1].*stride);
+        rest /= table[d - 1].extent;
+      }
+      const char* source = static_cast<const char*>(from) + offset * stored;
+      if (inner == 1) {
+        kernels.widen(source, step, columns, to);
+      } else {
+        for (int64_t c = 0; c < columns; ++c) {
+          kernels.widen(source + c * step * stored, 0, inner, to + c * inner * width);
+        }
+      }
+      to += columns * inner * width;
+    }
+  }
+
+  Affine affine_{};
+  std::unique_ptr<double[]> storage_;
+};
+
+/// Calls `body(index)` for all indices below `count`.
+template <class Body>
+void parallel(Executor& executor, bool serial, int64_t count, const Body& body) {
+  if (serial || count == 1) {
+    for (int64_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+  executor.run(
+      static_cast<size_t>(count),
+      [](void* context, size_t index) { (*static_cast<const Body*>(context))(static_cast<int64_t>(index)); },
+      const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+/// Merges `count` moments that lie `stride` apart.
+Moments merge(const Moments* parts, int64_t count, int64_t stride) {
+  // Relative to the first mean, so that equal means merge to themselves exactly.
+  const double anchor = parts[0].mean;
+  double total = 0, sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const Moments& part = parts[i * stride];
+    total += part.count;
+    sum += part.count * (part.mean - anchor);
+  }
+  const double shift = sum / total;
+  double squares = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const Moments& part = parts[i * stride];
+    const double distance = (part.mean - anchor) - shift;
+    squares += part.count * (part.variance + distance * distance);
+  }
+  return {anchor + shift, squares / total, total};
+}
+
+struct Job {
+  const Normalization& normalization;
+  const ElementKernels& kernels;
+  const View& view;
+  const Affine* affine;
+  Executor& executor;
+  int64_t size;  // of an element
+  bool serial;
+
+  RunsTask runs(int64_t first_index, int64_t groups, int64_t runs, int64_t pitch, int64_t depth) const {
+    return {normalization.x, normalization.y, first_index, groups, runs, pitch, depth, normalization.epsilon, affine};
+  }
+  ColumnsTask columns(int64_t first_index, int64_t rows, int64_t groups) const {
+    return {normalization.x, normalization.y, first_index,           rows,  view.groups * view.depth,
+            groups,          view.depth,      normalization.epsilon, affine};
+  }
+};
+
+/// Groups that are dense: several to a task, or several tasks to a group.
+void normalize_dense(const Job& job) {
+  const int64_t groups = job.view.batch;
+  const int64_t depth = job.view.depth;
+  if (depth * job.size <= cached_size) {
+    const int64_t groups_per_task = std::max<int64_t>(1, task_size / (depth * job.size));
+    parallel(job.executor, job.serial, ceiling(groups, groups_per_task), [&](int64_t task) {
+      const int64_t first = task * groups_per_task;
+      job.kernels.normalize_runs(
+          job.runs(first * depth, std::min(groups_per_task, groups - first), 1, depth, depth));
+    });
+    return;
+  }
+  const int64_t segment = segment_size / job.size;
+  const int64_t segments = ceiling(depth, segment);
+  const int64_t groups_per_wave = std::max<int64_t>(1, wave_size / (depth * job.size));
+  std::vector<Moments> parts(static_cast<size_t>(segments * groups_per_wave));
+  std::vector<Moments> whole(static_cast<size_t>(groups_per_wave));
+  for (int64_t first = 0; first < groups; first += groups_per_wave) {
+    const int64_t count = std::min(groups_per_wave, groups - first);
+    const auto begin = [&](int64_t task) { return (first + task / segments) * depth + task % segments * segment; };
+    const auto length = [&](int64_t task) { return std::min(segment, depth - task % segments * segment); };
+    parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
+      job.kernels.run_moments(job.normalization.x, begin(task), length(task), &parts[static_cast<size_t>(task)]);
+    });
+    for (int64_t g = 0; g < count; ++g) whole[static_cast<size_t>(g)] = merge(&parts[g * segments], segments, 1);
+    parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
+      const int64_t size = length(task);
+      job.kernels.apply_run(job.runs(begin(task), 1, 1, size, size), whole[static_cast<size_t>(task / segments)]);
+    });
+  }
+}
+
+/// Groups whose runs lie apart and are too long for the column kernels.
+void normalize_long_runs(const Job& job) {
+  const View& view = job.view;
+  parallel(job.executor, job.serial, view.batch * view.groups, [&](int64_t task) {
+    const int64_t pitch = view.groups * view.depth;
+    const int64_t first_index = task / view.groups * view.outer * pitch + task % view.groups * view.depth;
+    job.kernels.normalize_runs(job.runs(first_index, 1, view.outer, pitch, view.depth));
+  });
+}
+
+/// Groups that are columns. A rectangle of all rows and some columns is one task where it fits in the cache.
+void normalize_columns(const Job& job) {
+  const View& view = job.view;
+  const int64_t pitch = view.groups * view.depth;
+  const int64_t sample = view.outer * pitch;
+  const int64_t group_bytes = view.depth * job.size;
+  const int64_t most_groups = max_columns / view.depth;
+  const int64_t narrowest = ceiling(narrow_columns, group_bytes);
+  const int64_t affordable = std::max(narrowest, task_size / (view.outer * group_bytes));
+  const int64_t groups_per_task = std::min({affordable, most_groups, view.groups});
+  if (view.outer * groups_per_task * group_bytes <= cached_size) {
+    const int64_t blocks = ceiling(view.groups, groups_per_task);
+    // Evenly: a narrow last block would cost as much as a wide one.
+    const int64_t even = ceiling(view.groups, blocks);
+    const int64_t samples_per_task =
+        blocks > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
+    parallel(job.executor, job.serial, ceiling(view.batch, samples_per_task) * blocks, [&](int64_t task) {
+      const int64_t first_group = task % blocks * even;
+      const int64_t groups = std::min(even, view.groups - first_group);
+      if (groups <= 0) return;
+      const int64_t first = task / blocks * samples_per_task;
+      for (int64_t n = first; n < std::min(view.batch, first + samples_per_task); ++n) {
+        job.kernels.normalize_columns(job.columns(n * sample + first_group * view.depth, view.outer, groups));
+      }
+    });
+    return;
+  }
+  const int64_t groups_per_block = std::min(most_groups, view.groups);
+  const int64_t blocks = ceiling(view.groups, groups_per_block);
+  const int64_t rows = std::max<int64_t>(1, segment_size / (groups_per_block * group_bytes));
+  const int64_t segments = ceiling(view.outer, rows);
+  const int64_t samples_per_wave = std::max<int64_t>(1, wave_size / (sample * job.size));
+  std::vector<Moments> parts(static_cast<size_t>(samples_per_wave * segments * view.groups));
+  std::vector<Moments> whole(static_cast<size_t>(samples_per_wave * view.groups));
+  for (int64_t first = 0; first < view.batch; first += samples_per_wave) {
+    const int64_t count = std::min(samples_per_wave, view.batch - first);
+    const auto rectangle = [&](int64_t task) {
+      const int64_t first_group = task % blocks * groups_per_block;
+      const int64_t first_row = task / blocks % segments * rows;
+      const int64_t n = first + task / (blocks * segments);
+      return job.columns(n * sample + first_row * pitch + first_group * view.depth,
+                         std::min(rows, view.outer - first_row), std::min(groups_per_block, view.groups - first_group));
+    };
+    parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
+      Moments* const to = &parts[static_cast<size_t>(task / blocks * view.groups + task % blocks * groups_per_block)];
+      job.kernels.column_moments(rectangle(task), to);
+    });
+    parallel(job.executor, job.serial || segments * view.groups < 4096, count, [&](int64_t n) {
+      for (int64_t g = 0; g < view.groups; ++g) {
+        whole[static_cast<size_t>(n * view.groups + g)] =
+            merge(&parts[static_cast<size_t>(n * segments * view.groups + g)], segments, view.groups);
+      }
+    });
+    parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
+      const int64_t n = task / (blocks * segments);
+      job.kernels.apply_columns(rectangle(task),
+                                &whole[static_cast<size_t>(n * view.groups + task % blocks * groups_per_block)]);
+    });
+  }
+}
+
+void normalize_strided(const Normalization& normalization, const ElementKernels& kernels, Executor& executor) {
+  int64_t groups = 1, depth = 1;
+  for (int64_t d = 0; d < normalization.rank; ++d) {
+    (normalization.dimensions[d].reduced ? depth : groups) *= normalization.dimensions[d].extent;
+  }
+  const int64_t groups_per_task = std::max<int64_t>(1, 1024 / depth);
+  parallel(executor, groups * depth < 4096, ceiling(groups, groups_per_task), [&](int64_t task) {
+    const int64_t first = task * groups_per_task;
+    kernels.normalize_strided({&normalization, first, std::min(groups_per_task, groups - first)});
+  });
+}
+
+}  // namespace
+
+void normalize(const Normalization& normalization, Executor& executor) {
+  int64_t total = 1;
+  for (int64_t d = 0; d < normalization.rank; ++d) total *= normalization.dimensions[d].extent;
+  if (total == 0) return;
+  const ElementKernels& kernels = isa().kernels->elements[static_cast<size_t>(normalization.element)];
+  View view;
+  if (!view_of(normalization, view)) {
+    normalize_strided(normalization, kernels, executor);
+    return;
+  }
+  const AffineTables affine(normalization, view, kernels);
+  const int64_t size = element_size(normalization.element);
+  const Job job{normalization, kernels, view, affine.get(), executor, size, total * size <= serial_size};
+  if (view.outer == 1) {
+    normalize_dense(job);
+  } else if (view.depth > max_columns) {
+    normalize_long_runs(job);
+  } else {
+    normalize_columns(job);
+  }
+}
+
+}  // namespace onnxnorm::cpu

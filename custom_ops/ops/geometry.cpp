@@ -1,0 +1,158 @@
+#include "ops/geometry.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace onnxnorm {
+namespace {
+
+std::string text(int64_t value) { return std::to_string(value); }
+
+int64_t rank_of(const Shape& shape) { return static_cast<int64_t>(shape.size()); }
+
+bool can_equal(int64_t extent, int64_t other) { return extent < 0 || other < 0 || extent == other; }
+
+/// The channel axis, counted from the front.
+int64_t channel_axis(int64_t axis, const Shape& x) {
+  const int64_t rank = rank_of(x);
+  if (rank < 2) throw std::invalid_argument("X has shape " + to_string(x) + "; accepted: rank 2 or more");
+  const int64_t from_front = axis < 0 ? axis + rank : axis;
+  if (from_front < 1 || from_front >= rank) {
+    throw std::invalid_argument("axis is " + text(axis) + " for X of shape " + to_string(x) + "; accepted: 1 to " +
+                                text(rank - 1) + " or " + text(1 - rank) + " to -1 (axis 0 is the batch)");
+  }
+  return from_front;
+}
+
+void check_channels(Kind kind, const Attributes& attributes, const Shapes& shapes) {
+  const int64_t axis = channel_axis(attributes.axis, shapes.x);
+  const int64_t channels = shapes.x[static_cast<size_t>(axis)];
+  if (kind == Kind::group && channels >= 0 && channels % attributes.num_groups != 0) {
+    throw std::invalid_argument("num_groups is " + text(attributes.num_groups) + ", but X of shape " +
+                                to_string(shapes.x) + " has " + text(channels) + " channels on axis " + text(axis) +
+                                "; accepted: a divisor of " + text(channels));
+  }
+  const auto check = [&](const char* name, const Shape& shape) {
+    if (rank_of(shape) == 1 && can_equal(shape[0], channels)) return;
+    const std::string wanted = channels < 0 ? "rank 1" : "[" + text(channels) + "]";
+    throw std::invalid_argument(std::string(name) + " has shape " + to_string(shape) + "; accepted: " + wanted +
+                                ", one value for each channel of X (axis " + text(axis) + " of shape " +
+                                to_string(shapes.x) + ")");
+  };
+  check("scale", shapes.scale);
+  check("bias", shapes.bias);
+}
+
+std::vector<bool> reduced_axes(const std::vector<int64_t>& axes, const Shape& x) {
+  const int64_t rank = rank_of(x);
+  if (rank < 1) throw std::invalid_argument("X is a scalar; accepted: rank 1 or more");
+  std::vector<bool> reduced(x.size(), false);
+  for (const int64_t axis : axes) {
+    const int64_t from_front = axis < 0 ? axis + rank : axis;
+    if (from_front < 0 || from_front >= rank) {
+      throw std::invalid_argument("axes is " + to_string(axes) + " for X of shape " + to_string(x) + "; accepted: " +
+                                  text(-rank) + " to " + text(rank - 1));
+    }
+    if (reduced[static_cast<size_t>(from_front)]) {
+      throw std::invalid_argument("axes is " + to_string(axes) + " and names axis " + text(from_front) +
+                                  " of X of shape " + to_string(x) + " twice; accepted: distinct axes");
+    }
+    reduced[static_cast<size_t>(from_front)] = true;
+  }
+  return reduced;
+}
+
+void check_broadcast(const char* name, const Shape& shape, const Shape& x) {
+  bool fits = shape.size() <= x.size();
+  for (size_t back = 1; fits && back <= shape.size(); ++back) {
+    const int64_t extent = shape[shape.size() - back];
+    fits = extent == 1 || can_equal(extent, x[x.size() - back]);
+  }
+  if (fits) return;
+  throw std::invalid_argument(std::string(name) + " has shape " + to_string(shape) +
+                              "; accepted: what broadcasts to the shape " + to_string(x) + " of X");
+}
+
+void check_shapes(Kind kind, const Attributes& attributes, const Shapes& shapes) {
+  if (kind == Kind::layer) {
+    reduced_axes(attributes.axes, shapes.x);
+    check_broadcast("scale", shapes.scale, shapes.x);
+    check_broadcast("bias", shapes.bias, shapes.x);
+  } else {
+    check_channels(kind, attributes, shapes);
+  }
+}
+
+/// Element strides of a dense tensor along the axes of X, 0 where it broadcasts.
+std::vector<int64_t> broadcast_strides(const Shape& shape, const Shape& x) {
+  std::vector<int64_t> strides(x.size(), 0);
+  int64_t stride = 1;
+  for (size_t back = 1; back <= shape.size(); ++back) {
+    const int64_t extent = shape[shape.size() - back];
+    if (extent != 1) strides[x.size() - back] = stride;
+    stride *= extent;
+  }
+  return strides;
+}
+
+}  // namespace
+
+std::string to_string(const Shape& shape) {
+  std::string result = "[";
+  for (size_t d = 0; d < shape.size(); ++d) {
+    result += (d ? ", " : "") + (shape[d] < 0 ? std::string("?") : text(shape[d]));
+  }
+  return result + "]";
+}
+
+void check_attributes(Kind kind, const Attributes& attributes) {
+  if (kind == Kind::group && attributes.num_groups < 1) {
+    throw std::invalid_argument("num_groups is " + text(attributes.num_groups) + "; accepted: 1 or more");
+  }
+  if (kind == Kind::layer && attributes.axes.empty()) {
+    throw std::invalid_argument("axes is empty; accepted: at least one axis");
+  }
+  if (!(attributes.epsilon >= 0) || std::isinf(attributes.epsilon)) {
+    throw std::invalid_argument("epsilon is " + std::to_string(attributes.epsilon) +
+                                "; accepted: a finite number, 0 or more");
+  }
+}
+
+void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& shapes) {
+  if (shapes.x.empty()) return;
+  Shapes known = shapes;
+  for (Shape* shape : {&known.scale, &known.bias}) {
+    if (!shape->empty()) continue;
+    // Whatever fits: the check must find no fault with what it does not know.
+    if (kind != Kind::layer) *shape = {-1};
+  }
+  check_shapes(kind, attributes, known);
+}
+
+std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes) {
+  check_shapes(kind, attributes, shapes);
+  std::vector<cpu::Dimension> dimensions;
+  if (kind == Kind::layer) {
+    const std::vector<bool> reduced = reduced_axes(attributes.axes, shapes.x);
+    const std::vector<int64_t> scale = broadcast_strides(shapes.scale, shapes.x);
+    const std::vector<int64_t> bias = broadcast_strides(shapes.bias, shapes.x);
+    for (size_t d = 0; d < shapes.x.size(); ++d) dimensions.push_back({shapes.x[d], reduced[d], scale[d], bias[d]});
+    return dimensions;
+  }
+  const auto axis = static_cast<size_t>(channel_axis(attributes.axis, shapes.x));
+  for (size_t d = 0; d < shapes.x.size(); ++d) {
+    if (d != axis) {
+      dimensions.push_back({shapes.x[d], d != 0, 0, 0});
+      continue;
+    }
+    const int64_t channels = shapes.x[d];
+    const int64_t groups = kind == Kind::group ? attributes.num_groups : channels;
+    const int64_t depth = groups == 0 ? 0 : channels / groups;
+    dimensions.push_back({groups, false, depth, depth});
+    dimensions.push_back({depth, true, 1, 1});
+  }
+  return dimensions;
+}
+
+}  // namespace onnxnorm

@@ -1,0 +1,42 @@
+// What the attributes and shapes of a node mean: the dimensions of its normalization, or why there are none.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cpu/normalize.h"
+
+namespace onnxnorm {
+
+enum class Kind { group, instance, layer };
+
+struct Attributes {
+  int64_t axis = 1;
+  int64_t num_groups = 0;
+  std::vector<int64_t> axes = {-1};
+  float epsilon = 1e-5f;
+};
+
+/// Extents; -1 where unknown.
+using Shape = std::vector<int64_t>;
+
+struct Shapes {
+  Shape x;
+  Shape scale;
+  Shape bias;
+};
+
+std::string to_string(const Shape& shape);
+
+/// Throws std::invalid_argument when the attributes are wrong for any input.
+void check_attributes(Kind kind, const Attributes& attributes);
+
+/// Throws std::invalid_argument when the shapes cannot fit the attributes, as far as they are known. An empty shape is
+/// taken for one of unknown rank.
+void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& shapes);
+
+/// The normalization that a node asks for. Throws std::invalid_argument when shapes and attributes do not fit.
+std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes);
+
+}  // namespace onnxnorm

@@ -1,0 +1,30 @@
+// One node of a session: its attributes, and what it does with its inputs.
+#pragma once
+
+#include <string>
+
+#include "ops/api.h"
+#include "ops/geometry.h"
+
+namespace onnxnorm {
+
+const char* name_of(Kind kind);
+
+class Kernel {
+ public:
+  /// Reads and checks what is known of the node before it runs; throws with the node's name.
+  Kernel(const OrtApi& api, Kind kind, cpu::Element element, const OrtKernelInfo& info);
+
+  void compute(OrtKernelContext& context) const;
+
+  const OrtApi& api() const { return api_; }
+
+ private:
+  const OrtApi& api_;
+  const Kind kind_;
+  const cpu::Element element_;
+  std::string node_;
+  Attributes attributes_;
+};
+
+}  // namespace onnxnorm

@@ -1,0 +1,132 @@
+#include "ops/operators.h"
+
+#include <atomic>
+#include <limits>
+#include <string>
+
+#include "cpu/normalize.h"
+#include "ops/kernel.h"
+
+namespace onnxnorm {
+namespace {
+
+enum Input : size_t { input_x, input_scale, input_bias, input_count };
+
+const Operator& operator_of(const OrtCustomOp* op) { return *static_cast<const Operator*>(op); }
+
+const char* ORT_API_CALL name(const OrtCustomOp* op) { return name_of(operator_of(op).kind); }
+
+ONNXTensorElementDataType ORT_API_CALL element_type(const OrtCustomOp* op, size_t) {
+  switch (operator_of(op).element) {
+    case cpu::Element::float16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+    case cpu::Element::bfloat16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+    case cpu::Element::float64:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE;
+    default:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  }
+}
+
+OrtStatus* ORT_API_CALL create_kernel(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
+  const Operator& self = operator_of(op);
+  return guarded(self.api, [&] { *kernel = new Kernel(self.api, self.kind, self.element, *info); });
+}
+
+OrtStatus* ORT_API_CALL compute(void* kernel, OrtKernelContext* context) {
+  const Kernel& self = *static_cast<const Kernel*>(kernel);
+  return guarded(self.api(), [&] { self.compute(*context); });
+}
+
+void ORT_API_CALL destroy_kernel(void* kernel) { delete static_cast<Kernel*>(kernel); }
+
+/// A name that no other dimension has. The API cannot leave an extent open: -1 is stored as a value, which ONNX Runtime
+/// takes for a known extent, equal to every other -1, and reuses buffers by it.
+std::string new_dimension_name() {
+  static std::atomic<uint64_t> count{0};
+  return "onnxnorm_unknown_" + std::to_string(count++);
+}
+
+/// Y is like X. Wrong shapes are left for the kernel to find, which knows the node's name.
+OrtStatus* ORT_API_CALL infer_shape(const OrtCustomOp* op, OrtShapeInferContext* context) {
+  const OrtApi& api = operator_of(op).api;
+  return guarded(api, [&] {
+    OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's
+    check(api, api.ShapeInferContext_GetInputTypeShape(context, input_x, &x));
+    size_t rank = 0;
+    check(api, api.GetDimensionsCount(x, &rank));
+    // A scalar and an unknown rank look the same: claiming a scalar would be wrong for the other.
+    if (rank == 0) return;
+    ONNXTensorElementDataType element;
+    check(api, api.GetTensorElementType(x, &element));
+    Shape shape(rank);
+    std::vector<const char*> names(rank);
+    check(api, api.GetDimensions(x, shape.data(), rank));
+    check(api, api.GetSymbolicDimensions(x, names.data(), rank));
+    std::vector<std::string> invented(rank);
+    for (size_t d = 0; d < rank; ++d) {
+      if (shape[d] >= 0) continue;
+      shape[d] = -1;
+      if (names[d] && *names[d]) continue;
+      invented[d] = new_dimension_name();
+      names[d] = invented[d].c_str();
+    }
+    OrtTensorTypeAndShapeInfo* created = nullptr;
+    check(api, api.CreateTensorTypeAndShapeInfo(&created));
+    const ShapeInfo y(created, {&api});
+    check(api, api.SetTensorElementType(created, element));
+    check(api, api.SetDimensions(created, shape.data(), rank));
+    check(api, api.SetSymbolicDimensions(created, names.data(), rank));
+    check(api, api.ShapeInferContext_SetOutputTypeShape(context, 0, created));
+  });
+}
+
+size_t ORT_API_CALL may_inplace(int** input_index, int** output_index) {
+  static int inputs[] = {input_x};
+  static int outputs[] = {0};
+  *input_index = inputs;
+  *output_index = outputs;
+  return 1;
+}
+
+}  // namespace
+
+Operator::Operator(const OrtApi& api, Kind kind, cpu::Element element)
+    : OrtCustomOp{}, api(api), kind(kind), element(element) {
+  version = api_version;
+  GetName = name;
+  GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
+  GetInputType = element_type;
+  GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return input_count; };
+  GetOutputType = element_type;
+  GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
+  GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
+  GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
+  GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
+  GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
+  GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
+  GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
+  GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
+  CreateKernelV2 = create_kernel;
+  KernelComputeV2 = compute;
+  KernelDestroy = destroy_kernel;
+  InferOutputShapeFn = infer_shape;
+  GetStartVersion = [](const OrtCustomOp*) { return 1; };
+  GetEndVersion = [](const OrtCustomOp*) { return std::numeric_limits<int>::max(); };
+  GetMayInplace = may_inplace;
+  ReleaseMayInplace = [](int*, int*) {};
+}
+
+std::vector<std::unique_ptr<Operator>> all_operators(const OrtApi& api) {
+  std::vector<std::unique_ptr<Operator>> operators;
+  for (const Kind kind : {Kind::group, Kind::instance, Kind::layer}) {
+    for (const cpu::Element element :
+         {cpu::Element::float32, cpu::Element::float16, cpu::Element::bfloat16, cpu::Element::float64}) {
+      operators.push_back(std::make_unique<Operator>(api, kind, element));
+    }
+  }
+  return operators;
+}
+
+}  // namespace onnxnorm

@@ -1,0 +1,24 @@
+// The operators as ONNX Runtime sees them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "ops/api.h"
+#include "ops/geometry.h"
+
+namespace onnxnorm {
+
+/// One operator for one element type; ONNX Runtime calls back through the function pointers of the base.
+struct Operator : OrtCustomOp {
+  Operator(const OrtApi& api, Kind kind, cpu::Element element);
+
+  const OrtApi& api;
+  const Kind kind;
+  const cpu::Element element;
+};
+
+/// Every operator of the domain for every element type.
+std::vector<std::unique_ptr<Operator>> all_operators(const OrtApi& api);
+
+}  // namespace onnxnorm
