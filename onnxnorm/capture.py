@@ -41,9 +41,35 @@ class Trace:
     known: tuple[KnownLayer, ...]
 
 
+@dataclass(frozen=True)
+class Marker:
+    """What a marker's token says.
+
+    Attributes:
+        layer: position of the layer in the walk over the model, since names repeat.
+        spec: what the layer computes.
+    """
+
+    layer: int
+    spec: NormSpec
+
+    def token(self) -> str:
+        """The token, read back by `read_marker`."""
+        return f"{_TOKEN}{self.layer}:{self.spec.to_json()}"
+
+
+def read_marker(token: str) -> Marker | None:
+    """The marker with this token; None for the token of any other ``PyFunc``."""
+    if not token.startswith(_TOKEN):
+        return None
+    layer, _, spec = token[len(_TOKEN) :].partition(":")
+    return Marker(int(layer), NormSpec.from_json(spec))
+
+
 def marker_spec(token: str) -> NormSpec | None:
     """The NormSpec in a marker's token; None for the token of any other ``PyFunc``."""
-    return NormSpec.from_json(token[len(_TOKEN) :]) if token.startswith(_TOKEN) else None
+    marker = read_marker(token)
+    return marker.spec if marker else None
 
 
 def trace(model: Any, input_signature: Any = None) -> Trace:
@@ -61,7 +87,7 @@ def trace(model: Any, input_signature: Any = None) -> Trace:
     tf = tensorflow()
     structure = _signature(model, input_signature)
     specs = tf.nest.flatten(structure)
-    names = _unique(_input_names(model, specs))
+    names = _unique(_input_names(model, specs), set())
     specs = [
         tf.TensorSpec(spec.shape, spec.dtype, name=name)
         for spec, name in zip(specs, names, strict=True)
@@ -70,13 +96,10 @@ def trace(model: Any, input_signature: Any = None) -> Trace:
     training = {"training": False} if _takes_training(model) else {}
 
     def forward(*inputs: Any) -> list[Any]:
-        outputs = model(tf.nest.pack_sequence_as(structure, list(inputs)), **training)
+        outputs = model(*tf.nest.pack_sequence_as(structure, list(inputs)), **training)
         output_names[:] = _output_names(model, outputs)
-        # An output that is an input, or twice the same tensor, still has a name of its own.
-        return [
-            tf.identity(output, name=f"onnxnorm_output_{index}")
-            for index, output in enumerate(tf.nest.flatten(outputs))
-        ]
+        flat: list[Any] = tf.nest.flatten(outputs)
+        return flat
 
     output_names: list[str] = []
     with markers(model) as known:
@@ -89,7 +112,8 @@ def trace(model: Any, input_signature: Any = None) -> Trace:
                 f"model {model.name!r} cannot be traced for inputs "
                 f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_first_lines(error)}"
             ) from error
-    return Trace(model, function, tuple(names), tuple(_unique(output_names)), known)
+    _refuse_restored_functions(model, known, function)
+    return Trace(model, function, tuple(names), tuple(_unique(output_names, set(names))), known)
 
 
 @contextmanager
@@ -99,7 +123,7 @@ def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
     Only the layer objects of this model are touched, and they are put back as they were.
     """
     known = tuple(layer for layer in map(recognize, layers(model)) if layer is not None)
-    marked = [layer for layer in known if not layer.overridden]
+    marked = [(index, layer) for index, layer in enumerate(known) if not layer.overridden]
     for layer in known:
         if layer.overridden:
             warnings.warn(
@@ -108,21 +132,21 @@ def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
                 "not as one node",
                 stacklevel=3,
             )
-    before = [vars(layer.layer).get("call") for layer in marked]
+    before = [vars(layer.layer).get("call") for _, layer in marked]
     try:
-        for layer in marked:
+        for index, layer in marked:
             # Past Keras' own attribute tracking, in which a changed `call` has no place.
-            object.__setattr__(layer.layer, "call", _marking_call(layer))
+            object.__setattr__(layer.layer, "call", _marking_call(index, layer))
         yield known
     finally:
-        for layer, call in zip(marked, before, strict=True):
+        for (_, layer), call in zip(marked, before, strict=True):
             if call is None:
                 object.__delattr__(layer.layer, "call")
             else:
                 object.__setattr__(layer.layer, "call", call)
 
 
-def _marking_call(known: KnownLayer) -> Callable[..., Any]:
+def _marking_call(index: int, known: KnownLayer) -> Callable[..., Any]:
     tf = tensorflow()
     layer = known.layer
 
@@ -147,12 +171,33 @@ def _marking_call(known: KnownLayer) -> Callable[..., Any]:
             for value, fill in ((formula.scale, tf.ones), (formula.bias, tf.zeros))
         ]
         (y,) = tf.raw_ops.PyFunc(
-            input=[x, *parameters], token=_TOKEN + formula.spec.to_json(), Tout=[x.dtype]
+            input=[x, *parameters], token=Marker(index, formula.spec).token(), Tout=[x.dtype]
         )
-        y.set_shape(x.shape)
-        return y
+        # The shape of a PyFunc's output is lost when the frozen graph is read back, and all that
+        # tf2onnx knows of the operations behind it with it.
+        return tf.ensure_shape(y, x.shape)
 
     return call
+
+
+def _refuse_restored_functions(model: Any, known: tuple[KnownLayer, ...], function: Any) -> None:
+    """A subclassed model out of a SavedModel calls functions of the file, not its layers."""
+    restored = any(base.__name__ == "RevivedNetwork" for base in type(model).__mro__)
+    if not restored:
+        return
+    called = {
+        marker.layer
+        for operation in function.graph.get_operations()
+        if operation.type == MARKER_OP
+        and (marker := read_marker(operation.get_attr("token").decode()))
+    }
+    missed = [k.layer.name for i, k in enumerate(known) if i not in called and not k.overridden]
+    if missed:
+        raise ConversionError(
+            f"layer {missed[0]!r}: model {model.name!r} is a subclassed model restored from a "
+            "SavedModel, which calls functions stored in the file instead of its layers; convert "
+            "the model object, or save it as .keras with its class registered"
+        )
 
 
 def layers(model: Any) -> Sequence[Any]:
@@ -163,8 +208,8 @@ def layers(model: Any) -> Sequence[Any]:
     return found
 
 
-def _signature(model: Any, given: Any) -> Any:
-    """Input specs in the structure in which the model takes its first argument."""
+def _signature(model: Any, given: Any) -> tuple[Any, ...]:
+    """Input specs in the structure of the positional arguments of the model's call."""
     tf = tensorflow()
     own = _own_signature(model)
     if given is None:
@@ -179,31 +224,48 @@ def _signature(model: Any, given: Any) -> Any:
     )
     if own is None:
         is_single = isinstance(given, (list, tuple)) and len(given) == 1
-        return given[0] if is_single else given
+        return (given[0] if is_single else given,)
     flat, wanted = tf.nest.flatten(given), tf.nest.flatten(own)
     if len(flat) != len(wanted):
         raise ConversionError(
             f"model {model.name!r} takes {len(wanted)} inputs, input_signature has {len(flat)}"
         )
-    return given if isinstance(given, dict) else tf.nest.pack_sequence_as(own, flat)
+    packed: tuple[Any, ...] = tf.nest.pack_sequence_as(own, flat)
+    return packed
 
 
-def _own_signature(model: Any) -> Any:
+def _own_signature(model: Any) -> tuple[Any, ...] | None:
     tf = tensorflow()
     if getattr(model, "inputs", None):
-        structure = getattr(model, "_nested_inputs", None)
-        structure = model.input if structure is None else structure
-        return tf.nest.map_structure(
-            lambda t: tf.TensorSpec(t.shape, t.dtype, name=t.name), structure
+        flat = list(model.inputs)
+        # Functional models keep the structure: Keras 2 and Keras 3 under names of their own.
+        structure = next(
+            (
+                s
+                for name in ("_nested_inputs", "_inputs_struct")
+                if (s := getattr(model, name, None)) is not None
+            ),
+            flat,
+        )
+        if structure is flat and len(flat) == 1:
+            structure = flat[0]
+        return (
+            tf.nest.map_structure(
+                lambda t: tf.TensorSpec(t.shape, t.dtype, name=t.name), structure
+            ),
         )
     if hasattr(model, "save_spec") and model.save_spec() is not None:
         args, kwargs = model.save_spec()
-        if len(args) > 1 or kwargs:
+        if any(isinstance(value, tf.TensorSpec) for value in tf.nest.flatten(kwargs)):
             raise ConversionError(
-                f"model {model.name!r} takes several call arguments; take them as one list or "
-                "dictionary in the first argument"
+                f"model {model.name!r} was called with tensors as keyword arguments; call it with "
+                "positional ones"
             )
-        return args[0]
+        return tuple(
+            arg
+            for arg in args
+            if any(isinstance(value, tf.TensorSpec) for value in tf.nest.flatten(arg))
+        )
     return None
 
 
@@ -232,11 +294,12 @@ def _output_names(model: Any, outputs: Any) -> list[str]:
     return [f"output_{i + 1}" for i in range(len(flat))]
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def _unique(names: Sequence[str], taken: set[str]) -> list[str]:
+    """The names in order, those that are taken with a number: an input may also be an output."""
     result: list[str] = []
     for name in names:
         candidate, count = name, 0
-        while candidate in result:
+        while candidate in taken or candidate in result:
             count += 1
             candidate = f"{name}_{count}"
         result.append(candidate)

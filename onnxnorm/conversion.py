@@ -125,7 +125,7 @@ def hooks(model: Any) -> Iterator[dict[str, Any]]:
 class _Hook:
     """What tf2onnx is given to know the markers; notes the nodes that it makes of them."""
 
-    made: list[tuple[NormSpec, str]] = field(default_factory=list)
+    made: list[tuple[capture.Marker, str]] = field(default_factory=list)
 
     def arguments(self) -> dict[str, Any]:
         from tf2onnx import optimizer
@@ -141,8 +141,8 @@ class _Hook:
 
     def make_node(self, graph: Any, node: Any, name: str, args: Any) -> None:
         """Handler of tf2onnx for the marker operation."""
-        spec = capture.marker_spec(node.get_attr_str("token"))
-        if spec is None:
+        marker = capture.read_marker(node.get_attr_str("token"))
+        if marker is None:
             raise ConversionError(
                 f"operation {name!r} runs Python code (tf.py_function or tf.numpy_function), "
                 "which has no ONNX form"
@@ -150,13 +150,14 @@ class _Hook:
         shape, dtype = graph.get_shape(node.input[0]), graph.get_dtype(node.input[0])
         inputs, outputs = list(node.input), list(node.output)
         graph.remove_node(node.name)
+        spec = marker.spec
         unique = spec.layer_name
         taken = {made for _, made in self.made}
         count = 0
         while unique in taken or graph.get_node_by_name(unique) is not None:
             count += 1
             unique = f"{spec.layer_name}_{count}"
-        self.made.append((spec, unique))
+        self.made.append((marker, unique))
         graph.make_node(
             spec.operator,
             inputs,
@@ -289,22 +290,22 @@ def _layer_records(
 ) -> tuple[LayerRecord, ...]:
     present = {node.name for graph in all_graphs(model.graph) for node in graph.node}
     records = []
-    for known in traced.known:
+    for index, known in enumerate(traced.known):
         name = known.layer.name
         layer_class = f"{type(known.layer).__module__}.{type(known.layer).__qualname__}"
         if known.overridden:
             reason = f"the subclass overrides {', '.join(known.overridden)}"
             records.append(LayerRecord(name, layer_class, None, "decomposed", (), reason))
             continue
-        made = [(s, n) for s, n in hook.made if s.layer_name == name]
+        made = [(marker, node) for marker, node in hook.made if marker.layer == index]
         nodes = tuple(
             node
             for _, own in made
             for node in sorted(present)
             if node == own or (lowering == "native" and node.startswith(f"{own}/"))
         )
-        reason = "" if nodes else "no output of the model depends on it"
-        spec = made[0][0] if made else None
+        reason = "" if nodes else "not part of the model's inference"
+        spec = made[0][0].spec if made else None
         records.append(LayerRecord(name, layer_class, spec, lowering, nodes, reason))
     return tuple(records)
 

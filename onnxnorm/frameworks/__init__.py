@@ -17,6 +17,7 @@ _FRAMEWORKS: Mapping[str, str] = {
     "tensorflow_addons": "onnxnorm.frameworks.tfa",
     "tf_keras": "onnxnorm.frameworks.tf_keras",
     "keras 2": "onnxnorm.frameworks.tf_keras",
+    "keras 3": "onnxnorm.frameworks.keras3",
 }
 
 # What a subclass may define without changing what the layer computes from its weights.

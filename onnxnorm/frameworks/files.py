@@ -51,7 +51,8 @@ def load(path: Path, safe_mode: bool = True) -> Any:
                 f"{path}: {reason}, which loading could run. If you trust the file, allow it: "
                 "convert(..., safe_mode=False) or --no-safe-mode"
             )
-    major = tf.keras.__version__.partition(".")[0]
+    keras = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
+    major = keras.__version__.partition(".")[0]
     _import_addons(path, description, major)
     arguments: dict[str, Any] = {"compile": False}
     if not safe_mode and description.format != "SavedModel":

@@ -62,6 +62,9 @@ def _tensor_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     for graph in all_graphs(inferred.graph):
         for value in (*graph.value_info, *graph.input, *graph.output):
             types[value.name] = value.type.tensor_type
+        for tensor in graph.initializer:
+            made = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+            types[tensor.name] = made.tensor_type
     return types
 
 
@@ -72,9 +75,17 @@ def _site(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor], opse
             f"node {node.name!r} ({node.op_type}): the type and rank of its input "
             f"{node.input[0]!r} are unknown, so it has no form in standard operators"
         )
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
     defaults = {k: v for k, v in OPERATORS[node.op_type].attributes.items() if v is not None}
-    return Site({**defaults, **attributes_of(node)}, shape, kind.elem_type, opset)
+    shape, scale, bias = (_shape(types.get(name)) for name in node.input)
+    assert shape is not None  # its type has one
+    attributes = {**defaults, **attributes_of(node)}
+    return Site(attributes, shape, (scale, bias), kind.elem_type, opset)
+
+
+def _shape(kind: onnx.TypeProto.Tensor | None) -> tuple[int | None, ...] | None:
+    if kind is None or not kind.HasField("shape"):
+        return None
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
 
 
 def _inlined(node: onnx.NodeProto, statements: str, opset: int) -> Iterable[onnx.NodeProto]:

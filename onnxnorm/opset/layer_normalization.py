@@ -76,13 +76,16 @@ def _lower(site: Site) -> str:
     sizes = [site.shape[a] for a in axes]
     trailing = axes == list(range(rank - len(axes), rank))
     if trailing and None not in sizes and site.opset >= 17:
-        normalization = (
-            f"normalized_shape = {recipes.ints([size for size in sizes if size is not None])}\n"
-            "scale_full = Expand (scale, normalized_shape)\n"
-            "bias_full = Expand (bias, normalized_shape)\n"
-            f"Y = LayerNormalization <axis = {axes[0]}, epsilon = {site.attributes['epsilon']!r}>"
-            " (X, scale_full, bias_full)\n"
-        )
+        arguments = f"axis = {axes[0]}, epsilon = {site.attributes['epsilon']!r}"
+        normalization = f"Y = LayerNormalization <{arguments}> (X, scale, bias)\n"
+        if any(shape != tuple(sizes) for shape in site.parameter_shapes):
+            full = {"scale": "scale_full", "bias": "bias_full"}
+            normalization = (
+                f"full = {recipes.ints([size for size in sizes if size is not None])}\n"
+                "scale_full = Expand (scale, full)\n"
+                "bias_full = Expand (bias, full)\n"
+                f"{recipes.rename(normalization, full)}"
+            )
         # The one standard operator here that has a half precision kernel of its own.
         is_half = site.elem_type == TensorProto.FLOAT16
         return normalization if is_half else recipes.in_float(site, normalization)

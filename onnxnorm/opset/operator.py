@@ -26,12 +26,14 @@ class Site:
     Attributes:
         attributes: the node's attributes, every one of them.
         shape: shape of X, None where a size is unknown.
+        parameter_shapes: shapes of scale and bias, each None where it is unknown.
         elem_type: ONNX element type of X.
         opset: version of the standard operators.
     """
 
     attributes: Attributes
     shape: tuple[int | None, ...]
+    parameter_shapes: tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]
     elem_type: int
     opset: int
 
