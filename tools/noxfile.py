@@ -109,7 +109,7 @@ def build(session: nox.Session) -> None:
         session.log(f"up to date: {folder.relative_to(ROOT)}")
         return
     arguments = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
-    session.run("python", "-m", "pip", "wheel", *arguments, ".")
+    session.run("python", "-m", "pip", "wheel", *arguments, ".", silent=True)
     for outdated in WHEELS.iterdir():
         if outdated != folder:
             shutil.rmtree(outdated)
@@ -163,7 +163,7 @@ def _pytest(session: nox.Session, *arguments: str) -> None:
     _install_wheel(session)
     session.chdir(ROOT)
     command = session.posargs or ("pytest", "-n", "2", "--dist", "loadfile", *arguments)
-    session.run(*command, env={"TF_CPP_MIN_LOG_LEVEL": "2"})
+    session.run(*command)
 
 
 def _require(
@@ -181,14 +181,14 @@ def _require(
 
 
 def _install_wheel(session: nox.Session) -> None:
-    folder = _wheel_folder()
+    # The one that the session build left: the sources may be edited while the tests run.
+    (wheel,) = WHEELS.glob("*/*.whl")
     stamp = _environment(session) / "wheel.sha256"
-    if _read(stamp) == folder.name:
+    if _read(stamp) == wheel.parent.name:
         return
     stamp.unlink(missing_ok=True)
-    (wheel,) = folder.glob("*.whl")
     session.install("--no-deps", "--no-index", "--force-reinstall", str(wheel))
-    stamp.write_text(folder.name)
+    stamp.write_text(wheel.parent.name)
 
 
 def _wheel_folder() -> Path:

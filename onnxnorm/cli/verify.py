@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from onnxnorm.cli import terminal
-from onnxnorm.errors import ModelFileError, VerificationError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from onnxnorm.errors import ModelFileError
 
 _NOT_IN_PARITY = 1
 
@@ -46,11 +42,10 @@ def verify(
             raise ModelFileError(f"{path}: no such file or directory")
     if json_file not in (None, "-"):
         modelfile.check_destination(json_file)
-    arrays = None if inputs is None else _load_inputs(inputs)
     with terminal.working(f"comparing {onnx_model} with {model}"):
         from onnxnorm.parity import verify as verify_model
 
-        report = verify_model(model, onnx_model, inputs=arrays, samples=samples, seed=seed)
+        report = verify_model(model, onnx_model, inputs=inputs, samples=samples, seed=seed)
         if json_file not in (None, "-"):
             modelfile.write_text(report.to_json() + "\n", json_file)
     if json_file == "-":
@@ -61,18 +56,3 @@ def verify(
         return 0
     terminal.complain(f"{onnx_model} is not in parity with {model}")
     return _NOT_IN_PARITY
-
-
-def _load_inputs(path: Path) -> dict[str, npt.NDArray[Any]]:
-    import numpy as np
-
-    try:
-        # Object arrays are pickles, which run code when they are read.
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise VerificationError(f"{path}: no such file") from error
-    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise VerificationError(
-            f"{path}: not a .npz file of plain arrays (numpy.savez writes one): {error}"
-        ) from error

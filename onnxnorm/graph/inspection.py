@@ -145,7 +145,7 @@ def _record(node: onnx.NodeProto, location: str, types: Types, functions: Functi
 
 
 def _dtype(tensor: onnx.TypeProto.Tensor | None) -> str | None:
-    if tensor is None or not tensor.elem_type:
+    if tensor is None or tensor.elem_type not in onnx.TensorProto.DataType.values()[1:]:
         return None
     name: str = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)
