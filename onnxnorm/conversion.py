@@ -289,9 +289,12 @@ def _layer_records(
     traced: capture.Trace, hook: _Hook, model: onnx.ModelProto, lowering: str
 ) -> tuple[LayerRecord, ...]:
     present = {node.name for graph in all_graphs(model.graph) for node in graph.node}
+    built = {known.layer.name for known in traced.known if known.layer.built}
     records = []
     for index, known in enumerate(traced.known):
         name = known.layer.name
+        if not known.layer.built and name in built:
+            continue  # the template of copies that a wrapper such as Bidirectional runs
         layer_class = f"{type(known.layer).__module__}.{type(known.layer).__qualname__}"
         if known.overridden:
             reason = f"the subclass overrides {', '.join(known.overridden)}"

@@ -1,0 +1,236 @@
+"""Every network of the table: its operators, and the same numbers as Keras."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+import onnxnorm  # noqa: E402
+from onnxnorm.graph.nodes import all_graphs  # noqa: E402
+from onnxnorm.opset import DOMAIN  # noqa: E402
+from tests.conversion.keras_cases import CASES, Case, functional, randomized  # noqa: E402
+
+L = tf.keras.layers
+
+
+def run(model: onnx.ModelProto, inputs: Sequence[Any], library: bool = False) -> list[Any]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if library:
+        onnxnorm.register(options)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [value.name for value in session.get_inputs()]
+    results: list[Any] = session.run(None, dict(zip(names, inputs, strict=True)))
+    return results
+
+
+def keras_outputs(model: Any, inputs: Sequence[Any]) -> list[Any]:
+    given = list(inputs) if len(inputs) > 1 else inputs[0]
+    return [np.asarray(y) for y in tf.nest.flatten(model(given, training=False))]
+
+
+def norm_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [n for g in all_graphs(model.graph) for n in g.node if n.domain == DOMAIN]
+
+
+def operators(model: onnx.ModelProto) -> str:
+    return " ".join(node.op_type for node in model.graph.node)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_table(name: str) -> None:
+    case = CASES[name]
+    model, inputs = case.model(), case.arrays()
+    expected = keras_outputs(model, inputs)
+
+    custom = onnxnorm.convert(model)
+    nodes = norm_nodes(custom.model)
+    assert len(nodes) == case.calls
+    assert len({node.name for node in nodes}) == case.calls
+    assert {f.name for f in custom.model.functions} == {node.op_type for node in nodes}
+    made = [n for record in custom.layers for n in record.nodes]
+    assert sorted(made) == sorted(node.name for node in nodes)
+    for record in custom.layers:
+        assert record.spec is not None
+        assert all(node.startswith(record.name) for node in record.nodes)
+        assert record.lowering == "custom"
+    if case.custom:
+        assert operators(custom.model) == case.custom
+
+    native = onnxnorm.convert(model, lowering="native")
+    assert not norm_nodes(native.model)
+    assert not native.model.functions
+    assert {o.domain for o in native.model.opset_import} <= {"", "ai.onnx.ml"}
+    if case.native:
+        assert operators(native.model) == case.native
+
+    for form, library in ((custom, False), (custom, True), (native, False)):
+        for y, wanted in zip(run(form.model, inputs, library), expected, strict=True):
+            np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.norms])
+def test_no_transpose_more_than_without_norms(name: str) -> None:
+    case = CASES[name]
+    with_norms = onnxnorm.convert(case.model()).model
+    native = onnxnorm.convert(case.model(), lowering="native").model
+    without = onnxnorm.convert(case.build(*(L.Activation("linear") for _ in case.norms))).model
+    allowed = operators(without).split().count("Transpose")
+    assert operators(with_norms).split().count("Transpose") <= allowed
+    assert operators(native).split().count("Transpose") <= allowed
+
+
+@pytest.mark.parametrize("opset", [15, 16, 17, 18])
+@pytest.mark.parametrize("lowering", ["custom", "native"])
+def test_opsets(opset: int, lowering: Any) -> None:
+    case = CASES["layer between convolutions"]
+    model, inputs = case.model(), case.arrays()
+    result = onnxnorm.convert(model, lowering=lowering, opset=opset)
+    assert {o.domain: o.version for o in result.model.opset_import}[""] == opset
+    (y,), (wanted,) = run(result.model, inputs), keras_outputs(model, inputs)
+    np.testing.assert_allclose(y, wanted, atol=1e-5)
+
+
+def test_dictionary_inputs() -> None:
+    inputs = {"p": tf.keras.Input((4,), name="p"), "q": tf.keras.Input((3,), name="q")}
+    outputs = {"s": L.LayerNormalization()(inputs["p"]), "d": L.LayerNormalization()(inputs["q"])}
+    model = randomized(tf.keras.Model(inputs, outputs))
+    x = {"p": np.ones((2, 4), np.float32), "q": np.eye(2, 3, dtype=np.float32)}
+    session = onnxruntime.InferenceSession(
+        onnxnorm.convert(model).model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    assert {v.name for v in session.get_inputs()} == {"p", "q"}
+    wanted = model(x)
+    results = dict(zip((v.name for v in session.get_outputs()), session.run(None, x), strict=True))
+    np.testing.assert_allclose(results["s"], wanted["s"], atol=1e-6)
+    np.testing.assert_allclose(results["d"], wanted["d"], atol=1e-6)
+
+
+def test_layers_are_put_back() -> None:
+    model = functional((6, 4), L.LayerNormalization())
+    x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    before = np.asarray(model(x))
+    onnxnorm.convert(model)
+    assert all("call" not in vars(layer) for layer in model.layers)
+    np.testing.assert_array_equal(np.asarray(model(x)), before)
+
+
+def test_layers_are_put_back_after_a_failure() -> None:
+    model = functional((6, 4), L.LayerNormalization())
+    with pytest.raises(onnxnorm.ConversionError, match="takes 1 inputs"):
+        onnxnorm.convert(model, input_signature=[tf.TensorSpec([None, 4])] * 2)
+    assert all("call" not in vars(layer) for layer in model.layers)
+
+
+def test_unused_layer_is_reported() -> None:
+    model = Case(lambda *norms: _unused(*norms), (), ()).model()
+    (record,) = onnxnorm.convert(model).layers
+    assert record.nodes == ()
+    assert record.reason
+
+
+def _unused() -> Any:
+    class Unused(tf.keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = L.LayerNormalization()
+            self.dense = L.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    model = Unused()
+    model(np.zeros((1, 4), np.float32))
+    return model
+
+
+def test_subclass_that_overrides_call_is_decomposed_with_a_warning() -> None:
+    class Doubled(L.LayerNormalization):
+        def call(self, x: Any) -> Any:
+            return 2 * super().call(x)
+
+    model = randomized(functional((6, 4), Doubled(name="doubled")))
+    with pytest.warns(UserWarning, match="'doubled': .* overrides call"):
+        result = onnxnorm.convert(model)
+    (record,) = result.layers
+    assert record.lowering == "decomposed"
+    assert "call" in record.reason
+    x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    np.testing.assert_allclose(run(result.model, [x])[0], np.asarray(model(x)), atol=1e-5)
+
+
+def test_subclass_that_keeps_call_is_one_node() -> None:
+    class Mine(L.LayerNormalization):
+        pass
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        result = onnxnorm.convert(functional((6, 4), Mine(name="mine")))
+    assert [n.name for n in norm_nodes(result.model)] == ["mine"]
+
+
+def test_unsupported_operation_is_refused_with_its_layer() -> None:
+    class Bessel(L.Layer):
+        def call(self, x: Any) -> Any:
+            return tf.math.bessel_i0e(x)
+
+    with pytest.raises(onnxnorm.ConversionError, match=r"layer 'my_bessel'.*BesselI0e"):
+        onnxnorm.convert(functional((6, 4), Bessel(name="my_bessel")))
+
+
+def test_python_code_is_refused() -> None:
+    class Python(L.Layer):
+        def call(self, x: Any) -> Any:
+            return tf.ensure_shape(tf.numpy_function(lambda v: v, [x], tf.float32), x.shape)
+
+    with pytest.raises(onnxnorm.ConversionError, match="Python code"):
+        onnxnorm.convert(functional((6, 4), Python()))
+
+
+def test_model_without_known_inputs_is_refused() -> None:
+    class Never(tf.keras.Model):
+        def call(self, x: Any) -> Any:
+            return x
+
+    with pytest.raises(onnxnorm.ConversionError, match="call it once, or pass input_signature"):
+        onnxnorm.convert(Never())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"opset": 9}, "opset 9: from 15 to"),
+        ({"opset": 99}, "opset 99: from 15 to"),
+        ({"lowering": "fast"}, "lowering 'fast'"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(onnxnorm.ConversionError, match=message):
+        onnxnorm.convert(functional((6, 4), L.LayerNormalization()), **arguments)
+
+
+def test_hooks_give_callers_of_tf2onnx_the_same_graph() -> None:
+    import tf2onnx
+
+    case = CASES["layer between convolutions"]
+    model, inputs = case.model(), case.arrays()
+    with onnxnorm.hooks(model) as kwargs:
+        proto, _ = tf2onnx.convert.from_keras(model, opset=17, **kwargs)
+    onnx.checker.check_model(proto, full_check=True)
+    assert operators(proto) == case.custom
+    assert [f.name for f in proto.functions] == ["LayerNormalization"]
+    for library in (False, True):
+        y = run(proto, inputs, library)[0]
+        np.testing.assert_allclose(y, keras_outputs(model, inputs)[0], atol=1e-5)
+    after, _ = tf2onnx.convert.from_keras(model, opset=17)
+    assert not norm_nodes(after)
