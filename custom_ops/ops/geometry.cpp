@@ -9,6 +9,12 @@ namespace {
 
 std::string text(int64_t value) { return std::to_string(value); }
 
+std::string list(const std::vector<int64_t>& values) {
+  std::string result = "[";
+  for (size_t i = 0; i < values.size(); ++i) result += (i ? ", " : "") + text(values[i]);
+  return result + "]";
+}
+
 int64_t rank_of(const Shape& shape) { return static_cast<int64_t>(shape.size()); }
 
 bool can_equal(int64_t extent, int64_t other) { return extent < 0 || other < 0 || extent == other; }
@@ -51,11 +57,11 @@ std::vector<bool> reduced_axes(const std::vector<int64_t>& axes, const Shape& x)
   for (const int64_t axis : axes) {
     const int64_t from_front = axis < 0 ? axis + rank : axis;
     if (from_front < 0 || from_front >= rank) {
-      throw std::invalid_argument("axes is " + to_string(axes) + " for X of shape " + to_string(x) + "; accepted: " +
+      throw std::invalid_argument("axes is " + list(axes) + " for X of shape " + to_string(x) + "; accepted: " +
                                   text(-rank) + " to " + text(rank - 1));
     }
     if (reduced[static_cast<size_t>(from_front)]) {
-      throw std::invalid_argument("axes is " + to_string(axes) + " and names axis " + text(from_front) +
+      throw std::invalid_argument("axes is " + list(axes) + " and names axis " + text(from_front) +
                                   " of X of shape " + to_string(x) + " twice; accepted: distinct axes");
     }
     reduced[static_cast<size_t>(from_front)] = true;

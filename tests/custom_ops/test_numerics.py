@@ -1,0 +1,327 @@
+"""Every kernel against the float64 reference, at every instruction set level that the CPU has."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.custom_ops.nodes import (
+    ELEMENT_TYPES,
+    Array,
+    assert_close,
+    run,
+    stored,
+)
+
+GROUP, INSTANCE, LAYER = "GroupNormalization", "InstanceNormalization", "LayerNormalization"
+ELEMENTS = sorted(ELEMENT_TYPES)
+
+
+def parameters(seed: int, shape: tuple[int, ...], element: str) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    return (
+        stored(np.asarray(rng.standard_normal(shape) + 0.5), element),
+        stored(np.asarray(rng.standard_normal(shape)), element),
+    )
+
+
+def values(
+    seed: int, shape: tuple[int, ...], element: str, mean: float = 0.0, spread: float = 1.0
+) -> Array:
+    return stored(np.random.default_rng(seed).standard_normal(shape) * spread + mean, element)
+
+
+def check(
+    operator: str,
+    shape: tuple[int, ...],
+    parameter_shape: tuple[int, ...],
+    element: str = "float32",
+    mean: float = 0.0,
+    spread: float = 1.0,
+    seed: int = 0,
+    **attributes: Any,
+) -> None:
+    x = values(seed, shape, element, mean, spread)
+    scale, bias = parameters(seed + 1, parameter_shape, element)
+    y = run(operator, x, scale, bias, element, **attributes)
+    assert_close(operator, y, x, scale, bias, element, **attributes)
+
+
+shapes = st.integers(2, 5).flatmap(
+    lambda rank: st.lists(
+        st.one_of(st.integers(1, 9), st.sampled_from([0, 16, 17, 33, 70])),
+        min_size=rank,
+        max_size=rank,
+    )
+    .map(tuple)
+    .filter(lambda shape: math.prod(shape) < 40_000)
+)
+property_test = settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+
+
+@property_test
+@given(data=st.data())
+def test_group_and_instance_normalization(data: st.DataObject) -> None:
+    shape = data.draw(shapes)
+    axis = data.draw(st.integers(1, len(shape) - 1))
+    channels = shape[axis]
+    groups = data.draw(st.sampled_from([g for g in range(1, 71) if channels % g == 0]))
+    operator = data.draw(st.sampled_from([GROUP, INSTANCE]))
+    check(
+        operator,
+        shape,
+        (channels,),
+        element=data.draw(st.sampled_from(ELEMENTS)),
+        mean=data.draw(st.sampled_from([0.0, 1.0, 100.0])),
+        seed=data.draw(st.integers(0, 1000)),
+        axis=data.draw(st.sampled_from([axis, axis - len(shape)])),
+        epsilon=data.draw(st.sampled_from([1e-5, 1e-3])),
+        **({"num_groups": groups} if operator == GROUP else {}),
+    )
+
+
+@property_test
+@given(data=st.data())
+def test_layer_normalization_over_any_axes(data: st.DataObject) -> None:
+    shape = data.draw(shapes)
+    rank = len(shape)
+    axes = data.draw(st.sets(st.integers(0, rank - 1), min_size=1))
+    kept = data.draw(st.integers(0, rank))
+    parameter_shape = tuple(
+        extent if data.draw(st.booleans()) else 1 for extent in shape[rank - kept :]
+    )
+    check(
+        LAYER,
+        shape,
+        parameter_shape,
+        element=data.draw(st.sampled_from(ELEMENTS)),
+        mean=data.draw(st.sampled_from([0.0, 1.0, 100.0])),
+        seed=data.draw(st.integers(0, 1000)),
+        axes=[axis - rank if data.draw(st.booleans()) else axis for axis in sorted(axes)],
+        epsilon=data.draw(st.sampled_from([1e-5, 1e-3])),
+    )
+
+
+LARGE = {
+    "the MNIST layer": (GROUP, (64, 26, 26, 10), {"axis": 3, "num_groups": 5}),
+    "channels last, whole sample": (GROUP, (1, 14, 14, 1024), {"axis": -1, "num_groups": 32}),
+    "channels last, segments": (GROUP, (2, 56, 56, 256), {"axis": 3, "num_groups": 32}),
+    "channels last, uneven segments": (GROUP, (3, 61, 67, 36), {"axis": 3, "num_groups": 6}),
+    "channels last, one group": (GROUP, (2, 40, 40, 30), {"axis": 3, "num_groups": 1}),
+    "channels last, wide": (GROUP, (2, 9, 3000), {"axis": 2, "num_groups": 300}),
+    "channels last, group wider than a block": (GROUP, (2, 9, 3000), {"axis": 2, "num_groups": 2}),
+    "channels first": (GROUP, (4, 256, 28, 28), {"axis": 1, "num_groups": 32}),
+    "channels first, segments": (GROUP, (1, 8, 301, 307), {"axis": 1, "num_groups": 2}),
+    "channels first, small images": (GROUP, (16, 512, 7, 7), {"axis": 1, "num_groups": 32}),
+    "channels in the middle": (GROUP, (2, 12, 64, 50), {"axis": 2, "num_groups": 8}),
+    "instances, channels last": (INSTANCE, (1, 256, 256, 32), {"axis": 3}),
+    "instances, channels first": (INSTANCE, (2, 3, 300, 301), {"axis": 1}),
+    "thousands of tiny groups": (INSTANCE, (100, 100, 3, 3), {"axis": 1}),
+    "rows": (LAYER, (8, 100, 768), {"axes": [-1]}),
+    "short rows": (LAYER, (64, 26, 26, 10), {"axes": [3]}),
+    "odd rows": (LAYER, (1000, 97), {"axes": [1]}),
+    "long rows": (LAYER, (3, 100_003), {"axes": [1]}),
+    "columns": (LAYER, (500, 70), {"axes": [0]}),
+    "wide columns": (LAYER, (12, 20_011), {"axes": [0]}),
+    "middle axes": (LAYER, (3, 20, 30, 40), {"axes": [1, 2]}),
+    "outer and inner axes": (LAYER, (30, 20, 40), {"axes": [0, 2]}),
+    "every other axis": (LAYER, (6, 7, 8, 9, 10), {"axes": [0, 2, 4]}),
+}
+
+
+def parameter_shape(operator: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> Any:
+    return (shape[-1],) if operator == LAYER else (shape[attributes["axis"]],)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+@pytest.mark.parametrize("case", LARGE)
+def test_large(case: str, mean: float) -> None:
+    operator, shape, attributes = LARGE[case]
+    check(
+        operator, shape, parameter_shape(operator, shape, attributes), mean=mean, **attributes
+    )
+
+
+@pytest.mark.parametrize("element", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("case", ["channels last, segments", "channels first, segments", "rows"])
+def test_large_of_other_types(case: str, element: str) -> None:
+    operator, shape, attributes = LARGE[case]
+    sizes = parameter_shape(operator, shape, attributes)
+    check(operator, shape, sizes, element=element, mean=3.0, **attributes)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 70, 80), (1, 5, 4, 3)])
+@pytest.mark.parametrize("parameters_of", list(itertools.product([False, True], repeat=4)))
+def test_scale_of_any_broadcastable_shape(shape: Any, parameters_of: tuple[bool, ...]) -> None:
+    sizes = tuple(n if keep else 1 for n, keep in zip(shape, parameters_of, strict=True))
+    for axes in ([3], [1], [2, 3], [1, 2], [0, 1, 2, 3]):
+        check(LAYER, shape, sizes, axes=axes)
+
+
+def test_scale_and_bias_broadcast_differently() -> None:
+    x = values(0, (4, 5, 6), "float32")
+    scale, bias = values(1, (5, 1), "float32"), values(2, (4, 1, 6), "float32")
+    y = run(LAYER, x, scale, bias, axes=[1, 2])
+    assert_close(LAYER, y, x, scale, bias, "float32", axes=[1, 2])
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.3, 1e4])
+@pytest.mark.parametrize("case", ["the MNIST layer", "channels last, segments", "rows", "odd rows",
+                                  "channels first, segments", "channels first, small images",
+                                  "outer and inner axes", "every other axis"])
+def test_constant_input_gives_exactly_the_bias(case: str, constant: float, element: str) -> None:
+    operator, shape, attributes = LARGE[case]
+    sizes = parameter_shape(operator, shape, attributes)
+    x = stored(np.full(shape, constant), element)
+    scale, bias = parameters(0, sizes, element)
+    y = run(operator, x, scale, bias, element, **attributes)
+    channel = [1] * len(shape)
+    axis = attributes.get("axis", -1)
+    channel[axis] = shape[axis]
+    np.testing.assert_array_equal(y, np.broadcast_to(bias.reshape(channel), shape))
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_one_element_per_group_gives_exactly_the_bias(element: str) -> None:
+    x = values(0, (3, 5), element, mean=100.0)
+    scale, bias = parameters(1, (5,), element)
+    y = run(INSTANCE, x, scale, bias, element, axis=1)
+    np.testing.assert_array_equal(y, np.broadcast_to(bias, (3, 5)))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3), (2, 4, 0), (0, 0), (2, 0)])
+def test_empty(shape: tuple[int, ...]) -> None:
+    parameters_ = np.ones(shape[1], np.float32)
+    x = np.zeros(shape, np.float32)
+    assert run(GROUP, x, parameters_, parameters_, axis=1, num_groups=2).shape == shape
+    assert run(INSTANCE, x, parameters_, parameters_, axis=1).shape == shape
+    one = np.ones(1, np.float32)
+    assert run(LAYER, x, one, one, axes=[-1]).shape == shape
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["first", "middle"])
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("case", ["the MNIST layer", "channels last, segments", "rows", "columns",
+                                  "channels first, segments", "odd rows", "short rows"])
+def test_a_value_that_is_not_finite_stays_in_its_group(
+    case: str, element: str, place: str, bad: float
+) -> None:
+    operator, shape, attributes = LARGE[case]
+    x = values(0, shape, element)
+    scale, bias = parameters(1, parameter_shape(operator, shape, attributes), element)
+    clean = run(operator, x, scale, bias, element, **attributes)
+    at = tuple(0 if place == "first" else n // 2 for n in shape)
+    x[at] = bad
+    y = run(operator, x, scale, bias, element, **attributes)
+    touched = np.zeros(shape, bool)
+    if operator == LAYER:
+        selector: list[Any] = list(at)
+        for axis in attributes["axes"]:
+            selector[axis] = slice(None)
+    else:
+        axis = attributes["axis"] % len(shape)
+        channels = shape[axis] // attributes.get("num_groups", shape[axis])
+        selector = [slice(None)] * len(shape)
+        selector[0] = at[0]
+        first = at[axis] // channels * channels
+        selector[axis] = slice(first, first + channels)
+    touched[tuple(selector)] = True
+    assert np.isnan(y[touched]).all()
+    np.testing.assert_array_equal(y[~touched], clean[~touched])
+
+
+#: Groups whose first or sampled elements say little about the rest.
+ADVERSARIAL = {
+    "far step": lambda n: np.where(np.arange(n) < n // 10, 1e4, np.sin(np.arange(n))),
+    "late step": lambda n: np.where(np.arange(n) < n - 40, 0.0, 1e3),
+    "first element": lambda n: np.where(np.arange(n) == 0, 1e6, np.cos(np.arange(n))),
+    "sample points": lambda n: np.where(np.arange(n) % (n // 8) < 20, 1e4, np.cos(np.arange(n))),
+    "ramp": lambda n: np.arange(n) * 1e2,
+    "one in many": lambda n: np.where(np.arange(n) == n // 3, 1e5, 0.0),
+    "tiny variance": lambda n: 1e3 + 1e-4 * np.cos(np.arange(n)),
+    "beyond squares": lambda n: 1e25 * np.cos(np.arange(n)),
+}
+
+
+@pytest.mark.parametrize("case", ["the MNIST layer", "channels first, segments", "long rows",
+                                  "channels last, segments", "rows", "short rows", "columns"])
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_adversarial_groups(case: str, kind: str) -> None:
+    operator, shape, attributes = LARGE[case]
+    size = math.prod(shape)
+    flat = ADVERSARIAL[kind](size // shape[0]) if operator != LAYER else ADVERSARIAL[kind](shape[-1])
+    x = np.broadcast_to(flat.astype(np.float32).reshape(
+        (1,) * (len(shape) - 1) + (-1,) if operator == LAYER else (1, *shape[1:])), shape).copy()
+    scale, bias = parameters(0, parameter_shape(operator, shape, attributes), "float32")
+    y = run(operator, x, scale, bias, **attributes)
+    assert_close(operator, y, x, scale, bias, "float32", **attributes)
+
+
+def test_half_precision_near_its_largest_value() -> None:
+    for element, mean in (("float16", 6e4), ("bfloat16", 3e38)):
+        check(GROUP, (4, 20, 16), (16,), element, mean=mean, spread=mean / 60, axis=2, num_groups=4)
+
+
+@pytest.mark.parametrize("element", ["float16", "bfloat16"])
+def test_results_are_rounded_to_nearest_even(element: str) -> None:
+    """Mean 0 and variance 1 exactly, so that y = x * scale + bias before it is rounded."""
+    x = np.zeros((17, 4096), np.float32)
+    x[:8] = np.array([2, 2, -2, -2, 0.5, 0.5, -0.5, -0.5], np.float32)[:, None]
+    rng = np.random.default_rng(0)
+    bits = rng.integers(1, 0x7BFF if element == "float16" else 0x7F00, (2, 4096), np.uint16)
+    if element == "float16":
+        scale, bias = bits.view(np.float16)
+        bias[:1000] = 0  # halves of subnormals among them
+        scale[:500] = bits.view(np.float16)[0, :500] * np.float16(2.0**-14)
+        x, exact = x.astype(np.float16), x * scale.astype(np.float32) + bias.astype(np.float32)
+    else:
+        scale, bias = (bits.astype(np.uint32) << 16).view(np.float32)
+        bias[1000:] = scale[1000:] * np.float32(2.0**-8)  # ties
+        bias = stored(bias, element)
+        exact = x * scale + bias
+    y = run(LAYER, x, scale, bias, element, axes=[0], epsilon=0.0)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(y, stored(exact, element))
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_threads_do_not_change_a_bit(case: str) -> None:
+    operator, shape, attributes = LARGE[case]
+    x = values(3, shape, "float32", mean=5.0)
+    scale, bias = parameters(4, parameter_shape(operator, shape, attributes), "float32")
+    results = [run(operator, x, scale, bias, threads=n, **attributes) for n in (1, 2, 4)]
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+def test_instruction_set_levels(level: str) -> None:
+    """This file again, in a process of its own that is held to one level."""
+    if os.environ.get("ONNXNORM_ISA"):
+        pytest.skip("already held to one level")
+    environment = {**os.environ, "ONNXNORM_ISA": level}
+    probe = "import onnxruntime, onnxnorm; onnxnorm.register(onnxruntime.SessionOptions())"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=False
+    )
+    if "this CPU does not have it" in done.stderr:
+        pytest.skip(f"this CPU has no {level}")
+    assert done.returncode == 0, done.stderr
+    selected = "normalization or of_other_types or nearest_even or half_precision or adversarial"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k"]
+    done = subprocess.run(
+        [*command, selected], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
