@@ -1,0 +1,191 @@
+"""The inputs that all parties are run on: drawn from a seed, or the caller's own, checked."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxnorm.errors import VerificationError
+
+Array = npt.NDArray[Any]
+
+UNKNOWN_SIZE = 8
+"""Size drawn for a dimension that neither the model nor the file states, the batch apart."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the model takes as one input.
+
+    Attributes:
+        name: its name.
+        shape: its shape, None where any size will do.
+        dtype: numpy name of its dtype, or ``"string"``.
+    """
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str
+
+
+def draw(
+    specs: Sequence[InputSpec], samples: int, seed: int, index_limit: int | None = None
+) -> list[Array]:
+    """Random inputs: N(0, 1) for floats, fair coins for booleans, small integers from 0 on.
+
+    Args:
+        specs: the inputs wanted.
+        samples: size of a batch dimension of unknown size; other unknown sizes are
+            `UNKNOWN_SIZE`.
+        seed: the values depend on it and on nothing else.
+        index_limit: integers are drawn below it; default 2.
+
+    Raises:
+        VerificationError: an input of strings or of unknown rank, or samples below 1.
+    """
+    if samples < 1:
+        raise VerificationError(f"samples={samples}: at least 1 is needed")
+    generator = np.random.default_rng(seed)
+    return [_draw(spec, samples, generator, index_limit or 2) for spec in specs]
+
+
+def take(given: Any, specs: Sequence[InputSpec]) -> list[Array]:
+    """The caller's inputs in the order of ``specs``, checked against them.
+
+    Args:
+        given: an array, a list of arrays in the model's order, a dictionary by name, or the
+            path of an ``.npz`` file whose arrays have the inputs' names (or numpy's own
+            ``arr_0``, ``arr_1``, … for the model's order).
+        specs: what the model takes.
+
+    Raises:
+        VerificationError: the file cannot be read, or an input is missing, unknown, empty or of
+            another dtype or shape.
+    """
+    arrays = [np.asarray(array) for array in _in_order(named(given), specs)]
+    for array, spec in zip(arrays, specs, strict=True):
+        _check(array, spec)
+    _check_batch(arrays, specs)
+    return arrays
+
+
+def named(given: Any) -> Any:
+    """The caller's inputs in memory: the content of a file, anything else as it is."""
+    return _read(Path(given)) if isinstance(given, (str, os.PathLike)) else given
+
+
+def index_limit(layers: Sequence[Any]) -> int | None:
+    """The number that every index into the model's embeddings is below; None without any."""
+    sizes = [
+        layer.input_dim
+        for layer in layers
+        if type(layer).__name__ == "Embedding" and isinstance(layer.input_dim, int)
+    ]
+    return min(sizes, default=None)
+
+
+def _draw(spec: InputSpec, samples: int, generator: np.random.Generator, limit: int) -> Array:
+    if spec.shape is None:
+        raise VerificationError(
+            f"input {spec.name!r} has an unknown rank, so none can be drawn: pass inputs"
+        )
+    shape = tuple(
+        size if size is not None else (UNKNOWN_SIZE if axis else samples)
+        for axis, size in enumerate(spec.shape)
+    )
+    kind = "f" if spec.dtype == "bfloat16" else _numpy_dtype(spec).kind
+    if kind == "f":
+        return generator.standard_normal(shape).astype(_numpy_dtype(spec))
+    if kind == "b":
+        return generator.integers(0, 2, shape).astype(np.bool_)
+    if kind in "iu":
+        return generator.integers(0, limit, shape).astype(_numpy_dtype(spec))
+    raise VerificationError(
+        f"input {spec.name!r} holds {spec.dtype} values, which cannot be drawn: pass inputs"
+    )
+
+
+def _numpy_dtype(spec: InputSpec) -> np.dtype[Any]:
+    if spec.dtype == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(object if spec.dtype == "string" else spec.dtype)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    wanted = "an .npz file as numpy.savez writes it is expected"
+    if not path.is_file():
+        raise VerificationError(f"{path}: no such file; {wanted}")
+    if not zipfile.is_zipfile(path):
+        raise VerificationError(f"{path}: not an .npz file, or a damaged one; {wanted}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:
+        # A damaged archive shows itself in many ways: bad checksums, headers, short reads.
+        raise VerificationError(f"{path}: cannot be read as arrays: {error}; {wanted}") from error
+    if not arrays:
+        raise VerificationError(f"{path}: holds no array; {wanted}")
+    return arrays
+
+
+def _in_order(given: Any, specs: Sequence[InputSpec]) -> list[Any]:
+    names = [spec.name for spec in specs]
+    if isinstance(given, Mapping):
+        numbered = [f"arr_{index}" for index in range(len(names))]
+        keys = numbered if set(given) == set(numbered) and set(given) != set(names) else names
+        missing = [key for key in keys if key not in given]
+        extra = [str(key) for key in given if key not in keys]
+        if missing or extra:
+            told = [f"missing {missing}"] * bool(missing) + [f"unknown {extra}"] * bool(extra)
+            raise VerificationError(f"inputs: {', '.join(told)}; the model takes {names}")
+        return [given[key] for key in keys]
+    arrays = list(given) if isinstance(given, (list, tuple)) else [given]
+    if len(arrays) != len(names):
+        raise VerificationError(
+            f"inputs: {len(arrays)} given, the model takes {len(names)}: {names}"
+        )
+    return arrays
+
+
+def _check(array: Array, spec: InputSpec) -> None:
+    is_text = array.dtype.kind in "OSU"
+    found = "string" if is_text else str(array.dtype)
+    if found != spec.dtype:
+        raise VerificationError(
+            f"input {spec.name!r} is {found}, the model takes {spec.dtype}: convert it first"
+        )
+    if spec.shape is not None:
+        wanted = [size if size is not None else "any" for size in spec.shape]
+        fits = len(spec.shape) == array.ndim and all(
+            size in (None, found_size)
+            for size, found_size in zip(spec.shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise VerificationError(
+                f"input {spec.name!r} has shape {list(array.shape)}, the model takes {wanted}"
+            )
+    if array.size == 0:
+        raise VerificationError(
+            f"input {spec.name!r} of shape {list(array.shape)} is empty: at least one sample is "
+            "needed"
+        )
+
+
+def _check_batch(arrays: Sequence[Array], specs: Sequence[InputSpec]) -> None:
+    """Inputs whose first size is free are batches of one size."""
+    sizes = {
+        spec.name: array.shape[0]
+        for array, spec in zip(arrays, specs, strict=True)
+        if spec.shape and spec.shape[0] is None
+    }
+    if len(set(sizes.values())) > 1:
+        raise VerificationError(f"inputs differ in their number of samples: {sizes}")

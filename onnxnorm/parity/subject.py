@@ -1,0 +1,110 @@
+"""The Keras model under test as one traced function: its inputs, its outputs, its own result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxnorm import capture
+from onnxnorm.errors import ConversionError, VerificationError
+from onnxnorm.parity.inputs import InputSpec
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model traced for inference as Keras itself computes it, without any marker.
+
+    Attributes:
+        name: the model's name.
+        function: the ``tf.ConcreteFunction``, flat inputs to flat outputs.
+        inputs: what it takes, in order.
+        output_names: names of its outputs, in order.
+    """
+
+    name: str
+    function: Any
+    inputs: tuple[InputSpec, ...]
+    output_names: tuple[str, ...]
+
+
+class _Opaque:
+    """A model in which `capture` sees no layers, and so has none to mark."""
+
+    submodules = ()
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._model(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def trace(model: Any, inputs: Any = None) -> Subject:
+    """The model as it is verified, with inputs and outputs named as the converter names them.
+
+    Args:
+        model: a Keras model.
+        inputs: arrays in the structure of its inputs, for a model that was never called.
+
+    Raises:
+        VerificationError: the model cannot be traced, or its inputs are not known.
+    """
+    tf = capture.tensorflow()
+    try:
+        traced = capture.trace(_Opaque(model))
+    except ConversionError as error:
+        if inputs is None:
+            raise VerificationError(f"{error} (in verify: pass inputs)") from error
+        traced = _trace_for(model, tf.nest.map_structure(_free_batch, inputs))
+    specs = traced.function.inputs[: len(traced.input_names)]
+    return Subject(
+        name=model.name,
+        function=traced.function,
+        inputs=tuple(
+            InputSpec(
+                name,
+                None if spec.shape.rank is None else tuple(spec.shape.as_list()),
+                spec.dtype.name,
+            )
+            for name, spec in zip(traced.input_names, specs, strict=True)
+        ),
+        output_names=traced.output_names,
+    )
+
+
+def run(model: Subject, inputs: Sequence[Array]) -> list[Array]:
+    """What Keras computes, each output in its own dtype.
+
+    Raises:
+        VerificationError: TensorFlow cannot compute it for these inputs.
+    """
+    tf = capture.tensorflow()
+    try:
+        outputs = model.function(*(tf.constant(array) for array in inputs))
+    except tf.errors.OpError as error:
+        raise VerificationError(
+            f"model {model.name!r} fails in Keras on these inputs: {error.message}"
+        ) from error
+    return [np.asarray(output.numpy()) for output in outputs]
+
+
+def _trace_for(model: Any, signature: Any) -> capture.Trace:
+    try:
+        return capture.trace(_Opaque(model), signature)
+    except ConversionError as error:
+        raise VerificationError(f"the inputs do not fit: {error}") from error
+
+
+def _free_batch(array: Any) -> Any:
+    tf = capture.tensorflow()
+    array = np.asarray(array)
+    return tf.TensorSpec([None, *array.shape[1:]] if array.ndim else [], array.dtype)
