@@ -266,6 +266,15 @@ def _own_signature(model: Any) -> tuple[Any, ...] | None:
             for arg in args
             if any(isinstance(value, tf.TensorSpec) for value in tf.nest.flatten(arg))
         )
+    if getattr(model, "_called", False):  # Keras 3
+        from keras.src.export.export_utils import get_input_signature
+
+        return tuple(
+            tf.nest.map_structure(
+                lambda s: tf.TensorSpec(s.shape, s.dtype, name=s.name),
+                list(get_input_signature(model)),
+            )
+        )
     return None
 
 

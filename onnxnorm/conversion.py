@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -274,8 +275,10 @@ def _check_operators(model: onnx.ModelProto, traced: capture.Trace) -> None:
 def _layer_at(node_name: str, traced: capture.Trace) -> str:
     """The layer whose scope an operation stands in, as the beginning of a sentence."""
     names = {layer.name for layer in capture.layers(traced.model)}
-    scopes = [scope for scope in node_name.split("/")[:-1] if scope in names]
-    return f"layer {scopes[-1]!r}: " if scopes else ""
+    # A scope that is entered again gets a number.
+    scopes = [(re.sub(r"_\d+$", "", scope), scope) for scope in node_name.split("/")[:-1]]
+    found = [name for pair in scopes for name in pair if name in names]
+    return f"layer {found[-1]!r}: " if found else ""
 
 
 def _check_model(model: onnx.ModelProto) -> None:
