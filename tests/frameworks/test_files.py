@@ -1,0 +1,209 @@
+"""Model files that load, and files that must not: damaged, foreign, unsafe or of another world."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+import onnxnorm  # noqa: E402
+from onnxnorm import ConversionError, MissingDependencyError, ModelFileError  # noqa: E402
+from onnxnorm.frameworks.files import load  # noqa: E402
+from tests.conversion.keras_cases import KERAS_2, Subclassed, functional, randomized  # noqa: E402
+from tests.conversion.test_conversion import norm_nodes, run  # noqa: E402
+
+L = tf.keras.layers
+SUFFIXES = [".keras", ".h5", *([""] if KERAS_2 else [])]
+X = np.random.default_rng(3).normal(size=(2, 8, 8, 3)).astype(np.float32)
+
+needs_addons = pytest.mark.skipif(not KERAS_2, reason="tensorflow-addons is not installed")
+
+
+def network() -> Any:
+    norms = [L.LayerNormalization(name="layer")]
+    if KERAS_2:
+        import tensorflow_addons as tfa
+
+        norms += [
+            tfa.layers.GroupNormalization(2, name="group", gamma_regularizer="l2"),
+            tfa.layers.InstanceNormalization(name="instance", beta_initializer="random_uniform"),
+        ]
+    return randomized(functional((8, 8, 3), L.Conv2D(4, 3), *norms))
+
+
+@pytest.fixture(params=SUFFIXES, ids=lambda suffix: suffix or "SavedModel")
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path]:
+    model, path = network(), tmp_path / f"model{request.param}"
+    model.save(path)
+    return model, path
+
+
+def test_saved_model_converts(saved: tuple[Any, Path]) -> None:
+    model, path = saved
+    result = onnxnorm.convert(path)
+    wanted = ["layer", "group", "instance"] if KERAS_2 else ["layer"]
+    assert [node.name for node in norm_nodes(result.model)] == wanted
+    np.testing.assert_allclose(run(result.model, [X])[0], np.asarray(model(X)), atol=2e-5)
+    assert onnxnorm.convert(str(path)).layers == result.layers
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_truncated_file(saved: tuple[Any, Path], kept: float) -> None:
+    _, path = saved
+    victim = path / "saved_model.pb" if path.is_dir() else path
+    content = victim.read_bytes()
+    victim.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(ModelFileError, match="model"):
+        load(path)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_flipped_bytes(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model{suffix}"
+    model = network()
+    model.save(path)
+    content = bytearray(path.read_bytes())
+    for position in range(200, len(content) // 2, 97):
+        content[position] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with pytest.raises(ModelFileError, match="model"):
+        load(path)
+
+
+def test_missing_variables_of_a_saved_model(tmp_path: Path) -> None:
+    if not KERAS_2:
+        pytest.skip("Keras 3 does not load a SavedModel")
+    path = tmp_path / "model"
+    network().save(path)
+    for file in (path / "variables").iterdir():
+        file.unlink()
+    with pytest.raises(ModelFileError, match="model"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.keras", b"not a model", "neither a .keras archive nor an HDF5 file"),
+        ("a.h5", b"", "neither a .keras archive nor an HDF5 file"),
+        ("a.onnx", b"\x08\x08", "neither a .keras archive nor an HDF5 file"),
+    ],
+)
+def test_no_model_file(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelFileError, match=message):
+        load(tmp_path / name)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such file or directory"):
+        onnxnorm.convert(tmp_path / "absent.keras")
+
+
+def test_directory_that_is_no_saved_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"no saved_model\.pb"):
+        load(tmp_path)
+
+
+def test_zip_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ModelFileError, match=r"no config\.json"):
+        load(path)
+
+
+def test_weights_without_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    network().save_weights(path)
+    with pytest.raises(ModelFileError, match=r"weights without a model"):
+        load(path)
+
+
+@needs_addons
+def test_saved_model_without_keras(tmp_path: Path) -> None:
+    class Plain(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+        def __call__(self, x: Any) -> Any:
+            return x
+
+    tf.saved_model.save(Plain(), tmp_path / "plain")
+    with pytest.raises(ModelFileError, match="without Keras layers"):
+        load(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_code_in_a_file_is_refused_until_allowed(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model{suffix}"
+    model = functional((4,), L.Lambda(lambda x: x * 2, output_shape=(4,)), L.LayerNormalization())
+    model.save(path)
+    with pytest.raises(ModelFileError, match=r"Lambda layer.*safe_mode=False"):
+        onnxnorm.convert(path)
+    assert len(norm_nodes(onnxnorm.convert(path, safe_mode=False).model)) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"module": "os", "class_name": "function", "config": "system"}, r"os\.system"),
+        ({"module": "builtins", "class_name": "function", "config": "eval"}, "built-in .*eval"),
+        ({"module": "evil_package", "class_name": "Layer", "config": {}}, "not imported"),
+    ],
+)
+def test_names_that_loading_would_import_are_refused(
+    entry: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.keras"
+    functional((4,), L.Dense(3, activation="relu")).save(path)
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(contents["config.json"])
+    config["config"]["layers"][1]["config"]["activation"] = entry
+    contents["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    with pytest.raises(ModelFileError, match=message):
+        load(path)
+
+
+def test_unknown_class(tmp_path: Path) -> None:
+    class Mine(L.Layer):
+        def call(self, x: Any) -> Any:
+            return x
+
+    path = tmp_path / "model.h5"
+    functional((4,), Mine()).save(path)
+    with pytest.raises(ModelFileError, match="a class that Keras does not know"):
+        load(path)
+
+
+@needs_addons
+def test_subclassed_model_in_a_saved_model_is_refused(tmp_path: Path) -> None:
+    model = Subclassed(L.LayerNormalization(name="inside"))
+    model(X)
+    model.save(tmp_path / "model")
+    with pytest.raises(ConversionError, match=r"layer 'inside'.*subclassed"):
+        onnxnorm.convert(tmp_path / "model")
+
+
+@pytest.mark.skipif(KERAS_2, reason="needs a Keras without TensorFlow Addons")
+def test_addons_file_in_the_wrong_world(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    functional((4,), L.Dense(3)).save(path)
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(contents["config.json"])
+    config["config"]["layers"][1]["registered_name"] = "Addons>GroupNormalization"
+    contents["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    with pytest.raises((ModelFileError, MissingDependencyError), match=r"onnxnorm\[tfa\]"):
+        load(path)
