@@ -2,7 +2,7 @@
 PYTHON ?= python3
 NOX := .venv/bin/nox -f tools/noxfile.py
 TESTS := lint build tests_tfa tests_keras3 tests_python \
-	onnxruntime-1.18 onnxruntime-1.20 onnxruntime-1.22 onnxruntime-1.26 onnxruntime-1.32
+	sanitizers onnxruntime-1.18 onnxruntime-1.20 onnxruntime-1.22 onnxruntime-1.26 onnxruntime-1.32
 
 .PHONY: demo test lint clean
 

@@ -108,8 +108,10 @@ def build(session: nox.Session) -> None:
     if any(folder.glob("*.whl")):
         session.log(f"up to date: {folder.relative_to(ROOT)}")
         return
-    arguments = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
-    session.run("python", "-m", "pip", "wheel", *arguments, ".", silent=True)
+    # CMake's folder is kept: what did not change is neither fetched nor compiled again.
+    options = ("--no-deps", "--no-build-isolation", "--config-settings=build-dir=build/cmake")
+    pip_wheel = ("python", "-m", "pip", "wheel", *options, "--wheel-dir", str(folder), ".")
+    session.run(*pip_wheel, silent=True)
     for outdated in WHEELS.iterdir():
         if outdated != folder:
             shutil.rmtree(outdated)
@@ -148,6 +150,30 @@ def _onnxruntime_session(short: str, version: str) -> Callable[[nox.Session], No
 
 for _short, _version in ONNXRUNTIMES.items():
     _onnxruntime_session(_short, _version)
+
+
+@nox.session(python="3.11", requires=["build"])
+def sanitizers(session: nox.Session) -> None:
+    """The tests of the native library under the address and undefined behaviour sanitizers."""
+    _require(session, *BASE, *CPU, *TESTING, *BUILDING)
+    _install_wheel(session)
+    session.chdir(ROOT)
+    folder = ROOT / "build" / "sanitizers"
+    options = ("-DONNXNORM_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=Release")
+    session.run("cmake", "-S", "custom_ops", "-B", str(folder), "-G", "Ninja", *options)
+    session.run("cmake", "--build", str(folder))
+    # Python itself is not instrumented: the sanitizer's runtime has to be there before it.
+    preloaded = [
+        session.run("g++", f"-print-file-name={name}", external=True, silent=True, log=False)
+        for name in ("libasan.so", "libstdc++.so")
+    ]
+    environment = {
+        "ONNXNORM_LIBRARY": str(folder / "libonnxnorm_cpu.so"),
+        "LD_PRELOAD": " ".join(str(path).strip() for path in preloaded),
+        # Python and ONNX Runtime keep memory to the end.
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    session.run("pytest", "-n", "2", "tests/custom_ops", *session.posargs, env=environment)
 
 
 @nox.session(venv_backend="none")

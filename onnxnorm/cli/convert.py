@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onnxnorm.cli import terminal
+from onnxnorm.cli.parameters import KerasModel, SafeMode
 
 if TYPE_CHECKING:
     from onnxnorm.conversion import LayerRecord
@@ -22,10 +23,7 @@ class LoweringChoice(str, Enum):
 
 
 def convert(
-    model: Annotated[
-        Path,
-        typer.Argument(metavar="MODEL", help="A .keras or .h5 file or a SavedModel directory."),
-    ],
+    model: KerasModel,
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     lowering: Annotated[
         LoweringChoice,
@@ -41,13 +39,7 @@ def convert(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what became of each layer as JSON.")
     ] = False,
-    safe_mode: Annotated[
-        bool,
-        typer.Option(
-            "--safe-mode/--no-safe-mode",
-            help="Refuse files that carry code (Lambda layers): loading them runs it.",
-        ),
-    ] = True,
+    safe_mode: SafeMode = True,
 ) -> None:
     """Convert a Keras model to ONNX, each normalization layer as one node."""
     from onnxnorm import modelfile

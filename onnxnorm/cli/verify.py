@@ -8,16 +8,14 @@ from typing import Annotated
 import typer
 
 from onnxnorm.cli import terminal
+from onnxnorm.cli.parameters import KerasModel, SafeMode
 from onnxnorm.errors import ModelFileError
 
 _NOT_IN_PARITY = 1
 
 
 def verify(
-    model: Annotated[
-        Path,
-        typer.Argument(metavar="MODEL", help="A .keras or .h5 file or a SavedModel directory."),
-    ],
+    model: KerasModel,
     onnx_model: Annotated[Path, typer.Argument(metavar="OUT", help="The ONNX file made of it.")],
     inputs: Annotated[
         Path | None,
@@ -25,8 +23,9 @@ def verify(
     ] = None,
     samples: Annotated[
         int, typer.Option(min=1, help="How many random samples to compare on, without --inputs.")
-    ] = 32,
+    ] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random samples.")] = 0,
+    safe_mode: SafeMode = True,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write JSON to F, or print it: -")
     ] = None,
@@ -45,7 +44,7 @@ def verify(
     with terminal.working(f"comparing {onnx_model} with {model}"):
         from onnxnorm.parity import verify as verify_model
 
-        report = verify_model(model, onnx_model, inputs=inputs, samples=samples, seed=seed)
+        report = verify_model(model, onnx_model, inputs, samples, seed, safe_mode)
         if json_file not in (None, "-"):
             modelfile.write_text(report.to_json() + "\n", json_file)
     if json_file == "-":

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import onnxnorm
+
+tfa = pytest.importorskip("tensorflow_addons")
+tf = pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> tuple[Path, Path]:
+    """A Keras file and the ONNX file made of it."""
+    folder = tmp_path_factory.mktemp("pair")
+    layer = tfa.layers.GroupNormalization(groups=2, name="group", input_shape=(5, 5, 4))
+    model = tf.keras.Sequential([layer])
+    model.save(folder / "model.h5")
+    onnxnorm.convert(model).save(folder / "model.onnx")
+    return folder / "model.h5", folder / "model.onnx"
+
+
+@pytest.fixture
+def wrong_file(pair, tmp_path) -> Path:
+    """The ONNX file with another scale."""
+    model = onnx.load(pair[1])
+    (node,) = (n for n in model.graph.node if n.op_type == "GroupNormalization")
+    (scale,) = (t for t in model.graph.initializer if t.name == node.input[1])
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * 1.01, scale.name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    return tmp_path / "wrong.onnx"
+
+
+def test_status_0_in_parity(onnxnorm_cli, pair):
+    outcome = onnxnorm_cli("verify", *pair)
+    assert outcome.status == 0
+    assert "in parity" in outcome.out
+
+
+def test_status_1_not_in_parity(onnxnorm_cli, pair, wrong_file):
+    outcome = onnxnorm_cli("verify", pair[0], wrong_file)
+    assert outcome.status == 1
+    assert "FAILED" in outcome.out
+    assert outcome.err.splitlines()[-1].endswith(f"{wrong_file} is not in parity with {pair[0]}")
+
+
+def test_json_goes_to_stdout_or_a_file(onnxnorm_cli, pair, wrong_file, tmp_path):
+    assert json.loads(onnxnorm_cli("verify", *pair, "--json", "-").out)["passed"]
+    onnxnorm_cli("verify", pair[0], wrong_file, "--json", tmp_path / "report.json")
+    assert not json.loads((tmp_path / "report.json").read_text())["passed"]
+
+
+def test_inputs_come_from_a_file(onnxnorm_cli, pair, tmp_path):
+    np.savez(tmp_path / "inputs.npz", group_input=np.ones((3, 5, 5, 4), np.float32))
+    arguments = ("--inputs", tmp_path / "inputs.npz", "--json", "-")
+    (record,) = json.loads(onnxnorm_cli("verify", *pair, *arguments).out)["inputs"]
+    assert record["shape"] == [3, 5, 5, 4]
+
+
+def test_pickled_inputs_are_refused(onnxnorm_cli, pair, tmp_path):
+    np.savez(tmp_path / "inputs.npz", group_input=np.array([{"any": "object"}], dtype=object))
+    outcome = onnxnorm_cli("verify", *pair, "--inputs", tmp_path / "inputs.npz")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_the_file_of_another_model_is_refused(onnxnorm_cli, pair, norm_file):
+    outcome = onnxnorm_cli("verify", pair[0], norm_file)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith("onnxnorm: error: ")
