@@ -36,12 +36,12 @@ class Exact:
     Attributes:
         outputs: the function's outputs: float64 for floats, else as they are.
         precision: the coarsest of `comparison.FLOATS` that the function itself computes in.
-        in_float32: TensorFlow operations without a float64 kernel, computed in their own dtype.
+        not_widened: TensorFlow operations that have no float64 form, computed as in the model.
     """
 
     outputs: tuple[npt.NDArray[Any], ...]
     precision: str
-    in_float32: tuple[str, ...]
+    not_widened: tuple[str, ...]
 
 
 def evaluate(function: Any, inputs: Sequence[npt.NDArray[Any]]) -> Exact:
@@ -71,7 +71,7 @@ def evaluate(function: Any, inputs: Sequence[npt.NDArray[Any]]) -> Exact:
         arrays = tuple(output.numpy() for output in outputs)
     types = {name for name in interpreter.types if name in FLOATS}
     precision = min(types, key=FLOATS.index, default="float32")
-    return Exact(arrays, precision, tuple(sorted(interpreter.in_float32)))
+    return Exact(arrays, precision, tuple(sorted(interpreter.not_widened)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class _Interpreter:
 
     library: Mapping[str, Any]
     types: set[str] = field(default_factory=set)
-    in_float32: set[str] = field(default_factory=set)
+    not_widened: set[str] = field(default_factory=set)
     _bodies: dict[str, _Plan] = field(default_factory=dict)
 
     def run(self, plan: _Plan, arguments: Sequence[Any]) -> list[Any]:
@@ -192,29 +192,36 @@ class _Interpreter:
 
     def _execute(self, step: _Step, inputs: list[Any]) -> list[Any]:
         tf = tensorflow()
+        errors = tf.errors
         is_typed = step.node.op in _TYPED or any(i.dtype == tf.resource for i in inputs)
+        in_float64 = ""
         if not is_typed:
             try:
-                return _raw(step, inputs, _wider)
-            except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, TypeError) as error:
-                missing = error
-            except tf.errors.UnimplementedError as error:
-                missing = error
+                return self._widened(step, _run(step, inputs, _wider))
+            except (
+                errors.InvalidArgumentError,
+                errors.NotFoundError,
+                errors.UnimplementedError,
+            ) as e:
+                in_float64 = f" (in float64: {_first_line(e)})"
         original = [
-            tf.cast(value, dtype) if value.dtype != dtype else value
-            for value, dtype in zip(inputs, _input_types(step), strict=True)
+            value if value.dtype == dtype else tf.cast(value, dtype)
+            for value, dtype in zip(inputs, _types(step, step.definition.input_arg), strict=True)
         ]
         try:
-            results = _raw(step, original, lambda dtype: dtype)
+            results = _run(step, original, lambda dtype: dtype)
         except Exception as error:
-            first = f" (in float64: {_first_line(missing)})" if not is_typed else ""
             raise VerificationError(
-                f"operation {step.node.name!r} ({step.node.op}) does not run: "
-                f"{_first_line(error)}{first}"
+                f"operation {step.node.name!r} ({step.node.op}) does not run in the float64 "
+                f"oracle: {_first_line(error)}{in_float64}"
             ) from error
-        if any(value.dtype == tf.float64 for value in results) and not is_typed:
-            self.in_float32.add(step.node.op)
-        return results
+        return [_widened(value) for value in results] if is_typed else self._widened(step, results)
+
+    def _widened(self, step: _Step, results: Sequence[Any]) -> list[Any]:
+        wide = [_widened(value) for value in results]
+        if any(new is not old for new, old in zip(wide, results, strict=True)):
+            self.not_widened.add(step.node.op)
+        return wide
 
     def _note_types(self, node: Any) -> None:
         tf = tensorflow()
@@ -246,29 +253,26 @@ def _branch(node: Any, selector: Any) -> str:
     return name
 
 
-def _raw(step: _Step, inputs: Sequence[Any], type_of: Callable[[Any], Any]) -> list[Any]:
+def _run(step: _Step, inputs: Sequence[Any], type_of: Callable[[Any], Any]) -> list[Any]:
     """Runs an operation on these inputs; attributes that are types go through ``type_of``."""
     from tensorflow.python.eager import context
     from tensorflow.python.eager.execute import quick_execute
 
-    # The generated Python wrappers rename and reorder arguments of some operations.
+    # Not through tf.raw_ops, which renames and reorders the arguments of some operations.
     attributes: list[Any] = []
     for attribute in step.definition.attr:
         if attribute.name in step.node.attr:
             value = _value(step.node.attr[attribute.name], type_of)
             attributes += [attribute.name, value]
-    count = sum(len(_argument_types(step.node, result)) for result in step.definition.output_arg)
-    results = quick_execute(step.node.op, count, list(inputs), tuple(attributes), context.context())
-    return [_widened(value) for value in results]
+    count = len(_types(step, step.definition.output_arg))
+    return list(
+        quick_execute(step.node.op, count, list(inputs), tuple(attributes), context.context())
+    )
 
 
-def _input_types(step: _Step) -> list[Any]:
-    """The dtypes in which the model itself feeds the operation."""
-    return [
-        dtype
-        for argument in step.definition.input_arg
-        for dtype in _argument_types(step.node, argument)
-    ]
+def _types(step: _Step, arguments: Sequence[Any]) -> list[Any]:
+    """The dtypes of an operation's inputs or outputs in the model itself."""
+    return [dtype for argument in arguments for dtype in _argument_types(step.node, argument)]
 
 
 def _argument_types(node: Any, argument: Any) -> list[Any]:

@@ -41,6 +41,11 @@ class _Opaque:
     def __init__(self, model: Any) -> None:
         self._model = model
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # Keras 3 asks for the signature of its own models only.
+        return type(self._model)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._model(*args, **kwargs)
 

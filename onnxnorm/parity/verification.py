@@ -117,10 +117,10 @@ def _drawn(
 
 def _notes(engine: engines.Engine, exact: oracle.Exact) -> tuple[str, ...]:
     notes = [engine.note] if engine.note else []
-    if exact.in_float32:
+    if exact.not_widened:
         notes.append(
             "the oracle computed these TensorFlow operations in the model's own precision, for "
-            f"want of a float64 form: {', '.join(exact.in_float32)}"
+            f"want of a float64 form: {', '.join(exact.not_widened)}"
         )
     return tuple(notes)
 
