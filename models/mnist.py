@@ -12,6 +12,8 @@ from types import MappingProxyType
 import tensorflow as tf
 import tensorflow_addons as tfa
 
+from models import NORM_LAYER
+
 CHANNEL_AXIS = 3
 
 
@@ -19,7 +21,7 @@ def group_norm(seed: int) -> tf.keras.Model:
     """The tutorial's network with `tfa.layers.GroupNormalization` over 5 groups of 2 channels."""
     return _network(
         "group_norm",
-        lambda: tfa.layers.GroupNormalization(groups=5, axis=CHANNEL_AXIS, name="group_norm"),
+        lambda: tfa.layers.GroupNormalization(groups=5, axis=CHANNEL_AXIS, name=NORM_LAYER),
         seed,
     )
 
@@ -34,7 +36,7 @@ def instance_norm(seed: int) -> tf.keras.Model:
             scale=True,
             beta_initializer="random_uniform",
             gamma_initializer="random_uniform",
-            name="instance_norm",
+            name=NORM_LAYER,
         ),
         seed,
     )
@@ -45,7 +47,7 @@ def layer_norm(seed: int) -> tf.keras.Model:
     return _network(
         "layer_norm",
         lambda: tf.keras.layers.LayerNormalization(
-            axis=CHANNEL_AXIS, center=True, scale=True, name="layer_norm"
+            axis=CHANNEL_AXIS, center=True, scale=True, name=NORM_LAYER
         ),
         seed,
     )
@@ -55,7 +57,7 @@ def batch_norm(seed: int) -> tf.keras.Model:
     """The same network with BatchNormalization, which folds into the convolution before it."""
     return _network(
         "batch_norm",
-        lambda: tf.keras.layers.BatchNormalization(axis=CHANNEL_AXIS, name="batch_norm"),
+        lambda: tf.keras.layers.BatchNormalization(axis=CHANNEL_AXIS, name=NORM_LAYER),
         seed,
     )
 
@@ -74,7 +76,7 @@ def constrained_group_norm(seed: int) -> tf.keras.Model:
             gamma_regularizer=tf.keras.regularizers.L1(1e-4),
             beta_constraint=tf.keras.constraints.MaxNorm(2.0),
             gamma_constraint=tf.keras.constraints.NonNeg(),
-            name="constrained_group_norm",
+            name=NORM_LAYER,
         ),
         seed,
     )
