@@ -177,7 +177,7 @@ def sanitizers(session: nox.Session) -> None:
         # Python and ONNX Runtime keep memory to the end.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    session.run("pytest", "-n", "2", "tests/custom_ops", *session.posargs, env=environment)
+    _run_pytest(session, ROOT / "tests" / "custom_ops", **environment)
 
 
 @nox.session(venv_backend="none", default=False)
@@ -189,11 +189,21 @@ def demo(session: nox.Session) -> None:
 
 
 def _pytest(session: nox.Session) -> None:
-    """Install the wheel, then run pytest, or the command given after ``--``."""
+    """Install the wheel, then run all tests, or from the checkout the command after ``--``."""
     _install_wheel(session)
-    session.chdir(ROOT)
-    command = session.posargs or ("pytest", "-n", "2", "--dist", "loadfile")
-    session.run(*command)
+    if session.posargs:
+        session.chdir(ROOT)
+        session.run(*session.posargs)
+    else:
+        _run_pytest(session, ROOT / "tests")
+
+
+def _run_pytest(session: nox.Session, tests: Path, **environment: str) -> None:
+    # In the checkout's folder, Python processes that a test starts would find the sources there
+    # before the installed package.
+    session.chdir(ROOT / "build")
+    configuration = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT))
+    session.run("pytest", *configuration, "-n", "2", str(tests), env=environment)
 
 
 def _require(
