@@ -47,7 +47,7 @@ class Errors:
     Attributes:
         max_absolute: largest |difference| over the elements that are finite in both.
         mean_absolute: its mean.
-        max_relative: largest |difference| / max(\\|value\\|, root mean square of all values).
+        max_relative: largest |difference| / max(|value|, root mean square of all values).
         mean_relative: its mean.
         max_ulp: largest |difference| / spacing of the output's dtype at that same denominator.
         mean_ulp: its mean.
@@ -130,6 +130,8 @@ class OutputRecord:
             )
         if self.argmax_agreement is not None:
             parts.append(f"argmax agrees with Keras in {self.argmax_agreement.keras:.2%}")
+        if self.mismatches is not None:
+            parts.append(f"{self.mismatches or 'no'} elements differ")
         if self.reason:
             parts.append(self.reason)
         return "; ".join(parts)
@@ -167,11 +169,18 @@ def compare(
     scale = _scale(exact)
     of_keras, of_runtime = (errors(exact, party, dtype, scale) for party in parties)
     limit = half_digits(dtype, precision or dtype)
-    floor = floor_ulp(criterion, dtype, precision or dtype)
+    floor = floor_ulp(criterion, dtype)
     allowed_max = criterion.multiple * min(of_keras.max_ulp, limit) + floor
     allowed_mean = criterion.multiple * min(of_keras.mean_ulp, limit) + floor
     difference = errors(parties[0], parties[1], dtype, scale)
-    reasons = _reasons(of_runtime, allowed_max, allowed_mean, _lost(exact, *parties))
+    worst = _worst(exact, *parties, dtype, scale)
+    reasons = _reasons(of_runtime, allowed_max, allowed_mean, worst)
+    lost = _lost(exact, *parties)
+    if lost:
+        reasons.append(
+            f"{lost} elements are NaN or infinite in ONNX Runtime and neither in Keras nor in the "
+            "oracle, or the other way round"
+        )
     notes = [] if of_keras.max_ulp <= limit else [_doubt(of_keras, difference, limit, reasons)]
     return OutputRecord(
         name,
@@ -184,7 +193,7 @@ def compare(
         keras=of_keras,
         onnxruntime=of_runtime,
         difference=difference,
-        worst=_worst(exact, *parties, dtype, scale),
+        worst=worst,
         argmax_agreement=_argmax_agreement(oracle, *parties),
     )
 
@@ -224,7 +233,8 @@ def spacing(values: Array, dtype: str) -> Float64:
     """Distance from |values| to the next number of a dtype (one of `FLOATS`), as float64."""
     fraction_bits, smallest_exponent = _FORMATS[dtype]
     _, exponents = np.frexp(values.astype(np.float64))
-    result: Float64 = np.ldexp(1.0, np.maximum(exponents - 1, smallest_exponent) - fraction_bits)
+    exponents = np.where(values == 0, smallest_exponent, exponents - 1)
+    result: Float64 = np.ldexp(1.0, np.maximum(exponents, smallest_exponent) - fraction_bits)
     return result
 
 
@@ -236,9 +246,9 @@ def half_digits(dtype: str, precision: str) -> float:
     return float(2.0 ** (_FORMATS[dtype][0] - _FORMATS[precision][0] / 2))
 
 
-def floor_ulp(criterion: Criterion, dtype: str, precision: str) -> float:
-    """The floor for an output: where all is float64, no oracle is finer, so half the digits."""
-    return half_digits(dtype, precision) if precision == "float64" else criterion.floor_ulp
+def floor_ulp(criterion: Criterion, dtype: str) -> float:
+    """The floor for an output: no oracle is finer than float64, so there half the digits."""
+    return half_digits(dtype, dtype) if dtype == "float64" else criterion.floor_ulp
 
 
 def _dtype_name(array: Array) -> str:
@@ -267,8 +277,8 @@ def _compare_exactly(name: str, oracle: Array, keras: Array, onnxruntime: Array)
     if count:
         first = tuple(int(i) for i in np.argwhere(wrong)[0])
         reason = (
-            f"{count} of {wrong.size} elements differ; at {list(first)} ONNX Runtime has "
-            f"{onnxruntime[first]!s}, Keras {keras[first]!s}, the oracle {oracle[first]!s}"
+            f"at {list(first)} ONNX Runtime has {onnxruntime[first]!s}, Keras {keras[first]!s}, "
+            f"the oracle {oracle[first]!s}"
         )
     return OutputRecord(
         name, _dtype_name(keras), keras.shape, passed=not count, reason=reason, mismatches=count
@@ -314,7 +324,9 @@ def _lost(exact: Float64, keras: Float64, onnxruntime: Float64) -> int:
     return int(np.count_nonzero(mismatch & ~_same(keras, onnxruntime)))
 
 
-def _reasons(runtime: Errors, allowed_max: float, allowed_mean: float, lost: int) -> list[str]:
+def _reasons(
+    runtime: Errors, allowed_max: float, allowed_mean: float, worst: Worst | None
+) -> list[str]:
     reasons = [
         f"ONNX Runtime's {which} error of {found:.4g} ULP is more than the {allowed:.4g} allowed"
         for which, found, allowed in (
@@ -323,10 +335,10 @@ def _reasons(runtime: Errors, allowed_max: float, allowed_mean: float, lost: int
         )
         if found > allowed
     ]
-    if lost:
+    if reasons and worst:
         reasons.append(
-            f"{lost} elements are NaN or infinite in ONNX Runtime and not in Keras or the oracle, "
-            "or the other way round"
+            f"worst at {list(worst.index)}: ONNX Runtime {worst.onnxruntime:.9g}, Keras "
+            f"{worst.keras:.9g}, the oracle {worst.oracle:.9g}"
         )
     return reasons
 

@@ -25,7 +25,7 @@ class Engine:
     Attributes:
         session: the session.
         file_name: name of the file, without its folder.
-        native_library: whether the native kernels run the file's ``onnxnorm`` nodes.
+        native_library: whether the native library is there to run ``onnxnorm`` nodes.
         note: why the native library does not take part; empty when it does.
     """
 
@@ -49,8 +49,8 @@ def load(source: Source, providers: Sequence[Any] | None) -> Engine:
         return Engine(runtime.InferenceSession(source, providers), name, True, "")
     except RuntimeLibraryError as error:
         note = (
-            "the native library did not take part: ONNX Runtime ran the function bodies of the "
-            f"file instead ({error})"
+            "the native library did not take part, so any onnxnorm node ran as the function body "
+            f"in the file ({error})"
         )
     return Engine(_plain_session(source, providers), name, False, note)
 

@@ -28,11 +28,13 @@ class InputSpec:
         name: its name.
         shape: its shape, None where any size will do.
         dtype: numpy name of its dtype, or ``"string"``.
+        integral: whether the model turns it into integers first, as embeddings do.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: str
+    integral: bool = False
 
 
 def draw(
@@ -101,12 +103,12 @@ def _draw(spec: InputSpec, samples: int, generator: np.random.Generator, limit: 
         for axis, size in enumerate(spec.shape)
     )
     kind = "f" if spec.dtype == "bfloat16" else _numpy_dtype(spec).kind
+    if kind in "iu" or (kind == "f" and spec.integral):
+        return generator.integers(0, limit, shape).astype(_numpy_dtype(spec))
     if kind == "f":
         return generator.standard_normal(shape).astype(_numpy_dtype(spec))
     if kind == "b":
         return generator.integers(0, 2, shape).astype(np.bool_)
-    if kind in "iu":
-        return generator.integers(0, limit, shape).astype(_numpy_dtype(spec))
     raise VerificationError(
         f"input {spec.name!r} holds {spec.dtype} values, which cannot be drawn: pass inputs"
     )

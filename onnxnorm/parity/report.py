@@ -35,7 +35,7 @@ class Report:
         seed: seed of the inputs; None when the caller gave them.
         criterion: the numbers judged by.
         precision: the coarsest float dtype that the Keras model computes in.
-        native_library: whether the native kernels computed the file's ``onnxnorm`` nodes.
+        native_library: whether the native library was there to run the file's ``onnxnorm`` nodes.
         notes: what a reader should know besides.
         versions: version of each library that took part.
     """

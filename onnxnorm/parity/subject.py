@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,18 +58,18 @@ def trace(model: Any, inputs: Any = None) -> Subject:
 
     Args:
         model: a Keras model.
-        inputs: arrays in the structure of its inputs, for a model that was never called.
+        inputs: an array, or a list or dictionary of arrays, as the model takes them; used for a
+            model that was never called.
 
     Raises:
         VerificationError: the model cannot be traced, or its inputs are not known.
     """
-    tf = capture.tensorflow()
     try:
         traced = capture.trace(_Opaque(model))
     except ConversionError as error:
         if inputs is None:
             raise VerificationError(f"{error} (in verify: pass inputs)") from error
-        traced = _trace_for(model, tf.nest.map_structure(_free_batch, inputs))
+        traced = _trace_for(model, _signature(inputs))
     specs = traced.function.inputs[: len(traced.input_names)]
     return Subject(
         name=model.name,
@@ -79,6 +79,7 @@ def trace(model: Any, inputs: Any = None) -> Subject:
                 name,
                 None if spec.shape.rank is None else tuple(spec.shape.as_list()),
                 spec.dtype.name,
+                _is_integral(spec),
             )
             for name, spec in zip(traced.input_names, specs, strict=True)
         ),
@@ -97,9 +98,18 @@ def run(model: Subject, inputs: Sequence[Array]) -> list[Array]:
         outputs = model.function(*(tf.constant(array) for array in inputs))
     except tf.errors.OpError as error:
         raise VerificationError(
-            f"model {model.name!r} fails in Keras on these inputs: {error.message}"
+            f"model {model.name!r} fails in Keras on these inputs: {error.message}; pass "
+            "inputs that it takes"
         ) from error
     return [np.asarray(output.numpy()) for output in outputs]
+
+
+def _is_integral(placeholder: Any) -> bool:
+    """Whether all that reads the input casts it to integers."""
+    readers = placeholder.consumers()
+    return bool(readers) and all(
+        operation.type == "Cast" and operation.get_attr("DstT").is_integer for operation in readers
+    )
 
 
 def _trace_for(model: Any, signature: Any) -> capture.Trace:
@@ -109,7 +119,15 @@ def _trace_for(model: Any, signature: Any) -> capture.Trace:
         raise VerificationError(f"the inputs do not fit: {error}") from error
 
 
-def _free_batch(array: Any) -> Any:
+def _signature(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: _with_free_batch(array, name) for name, array in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        return [_with_free_batch(array) for array in inputs]
+    return _with_free_batch(inputs)
+
+
+def _with_free_batch(array: Any, name: str | None = None) -> Any:
     tf = capture.tensorflow()
     array = np.asarray(array)
-    return tf.TensorSpec([None, *array.shape[1:]] if array.ndim else [], array.dtype)
+    return tf.TensorSpec([None, *array.shape[1:]] if array.ndim else [], array.dtype, name=name)

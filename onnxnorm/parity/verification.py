@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx.version
 
 import onnxnorm
 from onnxnorm import capture
@@ -132,7 +132,7 @@ def _versions() -> dict[str, str]:
     tf = capture.tensorflow()
     return {
         "onnxnorm": onnxnorm.__version__,
-        "onnx": onnx.version.version,
+        "onnx": version("onnx"),
         "onnxruntime": onnxruntime.__version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
