@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -57,36 +55,37 @@ def show_json(value: Any) -> None:
 
 @contextmanager
 def working(message: str) -> Iterator[None]:
-    """Shows on a terminal's stderr that work goes on, and keeps the libraries' talk off stdout.
+    """Shows on a terminal's stderr that work goes on, and silences the libraries that do it.
 
-    With ``--debug`` their logs and warnings stay, on stderr.
+    With ``--debug`` all that they print goes to stderr.
     """
-    with Console(stderr=True).status(message), _stdout_on_stderr():
-        if debugging():
-            yield
-            return
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.disable(logging.ERROR)
-            try:
-                yield
-            finally:
-                logging.disable(logging.NOTSET)
+    with (
+        os.fdopen(os.dup(2), "w") as stderr,
+        Console(file=stderr).status(message),
+        _output_to(os.dup(2) if debugging() else os.open(os.devnull, os.O_WRONLY)),
+    ):
+        yield
 
 
 @contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """Sends what anything in the process, C++ included, writes to stdout to stderr instead."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+def _output_to(descriptor: int) -> Iterator[None]:
+    """Sends what anything in the process, C++ included, writes to stdout or stderr elsewhere.
+
+    TensorFlow logs from C++ before any setting of it takes effect.
+    """
+    streams = {1: sys.stdout, 2: sys.stderr}
+    kept = {number: os.dup(number) for number in streams}
+    for number, stream in streams.items():
+        stream.flush()
+        os.dup2(descriptor, number)
     try:
         yield
     finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        for number, stream in streams.items():
+            stream.flush()
+            os.dup2(kept[number], number)
+            os.close(kept[number])
+        os.close(descriptor)
 
 
 def _stdout() -> Console:

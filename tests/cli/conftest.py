@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,4 +63,19 @@ def norm_model() -> onnx.ModelProto:
 def norm_file(norm_model: onnx.ModelProto, tmp_path: Path) -> Path:
     path = tmp_path / "norms.onnx"
     onnx.save(norm_model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A group norm and a layer norm, in a file of the Keras that is installed."""
+    layers = pytest.importorskip("tensorflow").keras.layers
+    if importlib.util.find_spec("tensorflow_addons"):
+        groups, name = pytest.importorskip("tensorflow_addons").layers, "model.h5"
+    else:
+        groups, name = layers, "model.keras"
+    x = layers.Input((5, 5, 4), name="image")
+    y = layers.LayerNormalization(name="layer")(groups.GroupNormalization(2, name="group")(x))
+    path = tmp_path_factory.mktemp("keras") / name
+    pytest.importorskip("tensorflow").keras.Model(x, y).save(path)
     return path

@@ -12,22 +12,6 @@ import onnxnorm
 from onnxnorm import modelfile
 from onnxnorm.graph.inspection import inspect
 
-tfa = pytest.importorskip("tensorflow_addons")
-tf = pytest.importorskip("tensorflow")
-
-
-@pytest.fixture(scope="module")
-def keras_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("keras") / "model.h5"
-    model = tf.keras.Sequential(
-        [
-            tfa.layers.GroupNormalization(groups=2, name="group", input_shape=(5, 5, 4)),
-            tf.keras.layers.LayerNormalization(name="layer"),
-        ]
-    )
-    model.save(path)
-    return path
-
 
 def test_prints_what_became_of_each_layer(onnxnorm_cli, keras_file, tmp_path):
     output = tmp_path / "model.onnx"
