@@ -10,10 +10,12 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from onnxnorm import restored
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer, recognize
 from onnxnorm.spec import NormSpec
@@ -66,19 +68,14 @@ def read_marker(token: str) -> Marker | None:
     return Marker(int(layer), NormSpec.from_json(spec))
 
 
-def marker_spec(token: str) -> NormSpec | None:
-    """The NormSpec in a marker's token; None for the token of any other ``PyFunc``."""
-    marker = read_marker(token)
-    return marker.spec if marker else None
-
-
-def trace(model: Any, input_signature: Any = None) -> Trace:
+def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace:
     """Traces ``model(inputs, training=False)``.
 
     Args:
         model: a Keras model.
         input_signature: ``tf.TensorSpec`` objects or arrays in the structure of the model's
             inputs; default: the inputs that the model was built for, with their unknown sizes.
+        marked: leave markers; without them the trace is what Keras itself computes.
 
     Raises:
         ConversionError: the input signature is unknown or does not fit, or the model or one of
@@ -102,9 +99,12 @@ def trace(model: Any, input_signature: Any = None) -> Trace:
         return flat
 
     output_names: list[str] = []
-    with markers(model) as known:
+    with markers(model) if marked else nullcontext(()) as known:
         try:
             function = tf.function(forward, input_signature=specs).get_concrete_function()
+            if known and any(map(restored.is_restored, layers(model))):
+                function = restored.with_markers(tf, function, _marks(known))
+                _check_all_marked(function, known)
         except ConversionError:
             raise
         except Exception as error:
@@ -112,7 +112,6 @@ def trace(model: Any, input_signature: Any = None) -> Trace:
                 f"model {model.name!r} cannot be traced for inputs "
                 f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_first_lines(error)}"
             ) from error
-    _refuse_restored_functions(model, known, function)
     return Trace(model, function, tuple(names), tuple(_unique(output_names, set(names))), known)
 
 
@@ -150,54 +149,69 @@ def _marking_call(index: int, known: KnownLayer) -> Callable[..., Any]:
     tf = tensorflow()
     layer = known.layer
 
-    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(inputs, (tf.RaggedTensor, tf.SparseTensor)):
             raise ConversionError(
                 f"layer {layer.name!r}: input is a {type(inputs).__name__}; only dense tensors "
                 "have an ONNX form"
             )
-        x = tf.convert_to_tensor(inputs)
-        if x.shape.rank is None:
-            raise ConversionError(
-                f"layer {layer.name!r}: the rank of its input is unknown; give the model an "
-                "input signature"
-            )
-        formula = known.formula(layer, tuple(x.shape.as_list()))
-        parameters = [
-            fill(formula.parameter_shape, x.dtype)
-            if value is None
-            else tf.reshape(tf.cast(value, x.dtype), formula.parameter_shape)
-            for value, fill in ((formula.scale, tf.ones), (formula.bias, tf.zeros))
-        ]
-        (y,) = tf.raw_ops.PyFunc(
-            input=[x, *parameters], token=Marker(index, formula.spec).token(), Tout=[x.dtype]
-        )
-        # The shape of a PyFunc's output is lost when the frozen graph is read back, and all that
-        # tf2onnx knows of the operations behind it with it.
-        return tf.ensure_shape(y, x.shape)
+        return _leave_marker(index, known, tf.convert_to_tensor(inputs))
 
-    return call
+    not_converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(call)
+    return not_converted
 
 
-def _refuse_restored_functions(model: Any, known: tuple[KnownLayer, ...], function: Any) -> None:
-    """A subclassed model out of a SavedModel calls functions of the file, not its layers."""
-    restored = any(base.__name__ == "RevivedNetwork" for base in type(model).__mro__)
-    if not restored:
-        return
-    called = {
-        marker.layer
-        for operation in function.graph.get_operations()
-        if operation.type == MARKER_OP
-        and (marker := read_marker(operation.get_attr("token").decode()))
-    }
-    missed = [k.layer.name for i, k in enumerate(known) if i not in called and not k.overridden]
-    if missed:
+def _leave_marker(index: int, known: KnownLayer, x: Any, handles: Sequence[Any] = ()) -> Any:
+    """The marker on x; ``handles`` stand for the layer's own variables, gamma before beta."""
+    tf = tensorflow()
+    if x.shape.rank is None:
         raise ConversionError(
-            f"layer {missed[0]!r}: model {model.name!r} is a subclassed model restored from a "
-            "SavedModel, which calls functions stored in the file instead of its layers; convert "
-            "the model object, or save it as .keras with its class registered"
+            f"layer {known.layer.name!r}: the rank of its input is unknown; give the model an "
+            "input signature"
         )
+    formula = known.formula(known.layer, tuple(x.shape.as_list()))
+    remaining = list(handles)
+    parameters = []
+    for value, fill in ((formula.scale, tf.ones), (formula.bias, tf.zeros)):
+        if value is None:
+            parameters.append(fill(formula.parameter_shape, x.dtype))
+            continue
+        if remaining:
+            value = tf.raw_ops.ReadVariableOp(resource=remaining.pop(0), dtype=value.dtype)
+        parameters.append(tf.reshape(tf.cast(value, x.dtype), formula.parameter_shape))
+    (y,) = tf.raw_ops.PyFunc(
+        input=[x, *parameters], token=Marker(index, formula.spec).token(), Tout=[x.dtype]
+    )
+    # The shape of a PyFunc's output is lost when the frozen graph is read back, and all that
+    # tf2onnx knows of the operations behind it with it.
+    return tf.ensure_shape(y, x.shape)
+
+
+def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
+    """A layer of a restored model without a marker is inside a function that it is no part of."""
+    graph_def = function.graph.as_graph_def()
+    nodes = [*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)]
+    found = {
+        marker.layer
+        for node in nodes
+        if node.op == MARKER_OP and (marker := read_marker(node.attr["token"].s.decode()))
+    }
+    for index, layer in enumerate(known):
+        if index not in found and not layer.overridden:
+            raise ConversionError(
+                f"layer {layer.layer.name!r}: it is part of a custom layer that Keras restored "
+                "from a SavedModel without its class, as one function; import the module that "
+                "registers the class, convert the model object, or save it as .keras"
+            )
+
+
+def _marks(known: Sequence[KnownLayer]) -> dict[str, list[restored.Mark]]:
+    marks: dict[str, list[restored.Mark]] = {}
+    for index, layer in enumerate(known):
+        if not layer.overridden:
+            mark = partial(_leave_marker, index, layer)
+            marks.setdefault(layer.layer.name, []).append(mark)
+    return marks
 
 
 def layers(model: Any) -> Sequence[Any]:

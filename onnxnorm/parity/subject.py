@@ -33,26 +33,6 @@ class Subject:
     output_names: tuple[str, ...]
 
 
-class _Opaque:
-    """A model in which `capture` sees no layers, and so has none to mark."""
-
-    submodules = ()
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        # Keras 3 asks for the signature of its own models only.
-        return type(self._model)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._model(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-
 def trace(model: Any, inputs: Any = None) -> Subject:
     """The model as it is verified, with inputs and outputs named as the converter names them.
 
@@ -65,7 +45,7 @@ def trace(model: Any, inputs: Any = None) -> Subject:
         VerificationError: the model cannot be traced, or its inputs are not known.
     """
     try:
-        traced = capture.trace(_Opaque(model))
+        traced = capture.trace(model, marked=False)
     except ConversionError as error:
         if inputs is None:
             raise VerificationError(f"{error} (in verify: pass inputs)") from error
@@ -114,7 +94,7 @@ def _is_integral(placeholder: Any) -> bool:
 
 def _trace_for(model: Any, signature: Any) -> capture.Trace:
     try:
-        return capture.trace(_Opaque(model), signature)
+        return capture.trace(model, signature, marked=False)
     except ConversionError as error:
         raise VerificationError(f"the inputs do not fit: {error}") from error
 

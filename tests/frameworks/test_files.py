@@ -185,11 +185,48 @@ def test_unknown_class(tmp_path: Path) -> None:
 
 
 @needs_addons
-def test_subclassed_model_in_a_saved_model_is_refused(tmp_path: Path) -> None:
-    model = Subclassed(L.LayerNormalization(name="inside"))
+def test_subclassed_model_in_a_saved_model(tmp_path: Path) -> None:
+    """Keras loads it without its class, so it calls functions of the file, not its layers."""
+    import tensorflow_addons as tfa
+
+    norms = [
+        L.LayerNormalization(name="layer"),
+        tfa.layers.GroupNormalization(4, name="group", center=False),
+        tfa.layers.InstanceNormalization(name="instance", scale=False),
+        L.LayerNormalization(axis=[1, 2], epsilon=1e-6, name="space"),
+    ]
+    model = Subclassed(*norms)
+    model(X)
+    model = randomized(model)
+    wanted = model(X)
+    model.save(tmp_path / "model")
+    result = onnxnorm.convert(tmp_path / "model")
+    assert [n.name for n in norm_nodes(result.model)] == ["layer", "group", "instance", "space"]
+    for y, name in zip(run(result.model, [X]), ("features", "mean"), strict=True):
+        np.testing.assert_allclose(y, wanted[name], atol=2e-5)
+
+
+@needs_addons
+def test_layer_inside_a_restored_custom_layer_is_refused(tmp_path: Path) -> None:
+    class Block(L.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = L.LayerNormalization(name="inside")
+
+        def call(self, x: Any) -> Any:
+            return 2.0 * self.norm(x)
+
+    functional((8, 8, 3), Block(), L.LayerNormalization(name="outside")).save(tmp_path / "model")
+    with pytest.raises(ConversionError, match=r"'inside'.*custom layer"):
+        onnxnorm.convert(tmp_path / "model")
+
+
+@needs_addons
+def test_restored_layers_that_share_a_name_are_refused(tmp_path: Path) -> None:
+    model = Subclassed(L.LayerNormalization(name="twin"), L.LayerNormalization(name="twin"))
     model(X)
     model.save(tmp_path / "model")
-    with pytest.raises(ConversionError, match=r"layer 'inside'.*subclassed"):
+    with pytest.raises(ConversionError, match=r"'twin': 2 layers have this name"):
         onnxnorm.convert(tmp_path / "model")
 
 
