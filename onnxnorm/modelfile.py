@@ -213,14 +213,8 @@ def _copy_fields(
     for field, value in source.ListFields():
         if field.name == leave:
             continue
-        if (
-            field.is_repeated
-            if hasattr(field, "is_repeated")
-            else field.label == field.LABEL_REPEATED
-        ):
-            getattr(target, field.name).extend(value)
-        elif field.message_type:
-            getattr(target, field.name).CopyFrom(value)
+        if hasattr(value, "MergeFrom"):
+            getattr(target, field.name).MergeFrom(value)
         else:
             setattr(target, field.name, value)
 
