@@ -15,7 +15,7 @@ lint: .venv/ready
 
 .venv/ready:
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet 'nox>=2025.2.9'
+	.venv/bin/python -m pip install --quiet 'nox>=2026.10.20'
 	touch $@
 
 clean:

@@ -66,7 +66,7 @@ ONNXRUNTIMES = {
 
 CPP_SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.envdir = str(ROOT / ".nox")
 nox.options.reuse_venv = "yes"
