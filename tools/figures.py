@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,8 +66,10 @@ def errors(summaries: Sequence[ModelSummary]) -> str:
         columns = min(3, len(summaries))
         lines = -(-len(summaries) // columns)
         figure = Figure(figsize=(11, 0.6 + 2.4 * lines))
-        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
-        for panel, summary in zip(panels, summaries, strict=False):
+        grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for unused in grid.flat[len(summaries) :]:
+            unused.set_visible(False)
+        for panel, summary in zip(grid.flat, summaries, strict=False):
             for form in FORMS:
                 counts = summary.verification.agreements[form.name].histogram
                 panel.stairs(
@@ -78,17 +81,13 @@ def errors(summaries: Sequence[ModelSummary]) -> str:
                     baseline=None,
                 )
             panel.set(xscale="log", yscale="log", xlim=(1e-14, 1e-2), ylim=(0.5, None))
+            panel.set_xticks([10.0**exponent for exponent in (-13, -10, -7, -4)])
             panel.set_title(summary.card.name)
-        for panel in list(panels):
-            panel.set_visible(False)
-        for panel in figure.axes[len(summaries) :]:
-            panel.set_visible(False)
-        for panel in figure.axes[: len(summaries)]:
             panel.set_xlabel("|ONNX Runtime − TensorFlow|")
             panel.tick_params(labelbottom=True)
-        for panel in figure.axes[::columns]:
+        for panel in grid[:, 0]:
             panel.set_ylabel("probabilities")
-        _legend(figure, figure.axes[0])
+        _legend(figure, grid[0, 0])
         return _svg(figure)
 
 
@@ -112,7 +111,7 @@ def curves(summaries: Sequence[ModelSummary]) -> str:
         for panel, title in ((loss, "loss"), (accuracy, "accuracy")):
             panel.set_title(f"{title}: test set solid, training set dotted")
             panel.set_xlabel("epoch")
-            panel.xaxis.get_major_locator().set_params(integer=True)
+            panel.set_xticks(range(1, 1 + max(len(s.history["loss"]) for s in summaries)))
         accuracy.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
         _legend(figure, accuracy)
         return _svg(figure)
@@ -159,6 +158,8 @@ def _dots(panel: Axes, races: Sequence[Race]) -> None:
                 label=LABELS[party] if line == 0 else None,
             )
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     panel.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     panel.set_xlabel("milliseconds: median, and quartiles as the band")
     panel.grid(axis="y", visible=False)

@@ -195,7 +195,8 @@ def _read_distribution(path: Path) -> _Bytes:
 
 def _as_bytes(values: NDArray[Any], scale: int) -> NDArray[np.uint8]:
     scaled = np.asarray(values) * scale
-    result: NDArray[np.uint8] = scaled.astype(np.uint8)
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.uint8] = scaled.astype(np.uint8)
     if not np.array_equal(result, scaled):
         raise ValueError("it holds values that are no bytes")
     return result

@@ -20,24 +20,26 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-ROOT = Path(__file__).resolve().parents[1]
-# Behind the installed packages, so that an installed onnxnorm with its library goes before the
-# sources beside this file; and without the folder of this file, whose names are too common.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "tools")]
-sys.path.append(str(ROOT))
+if __name__ == "__main__":
+    # Behind the installed packages, so that an installed onnxnorm with its library goes before the
+    # sources beside this file; and without the folder of this file, whose names are too common.
+    _root = Path(__file__).resolve().parents[1]
+    _own = (_root, _root / "tools")
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in _own]
+    sys.path.append(str(_root))
 
-from models import MODELS, ModelCard  # noqa: E402
-from tools import environment, mnist  # noqa: E402
-from tools.steps import Advance, PipelineError, export, train, verify, workspace  # noqa: E402
-from tools.steps.train import TrainSettings  # noqa: E402
-from tools.steps.verify import VerifySettings  # noqa: E402
-from tools.steps.workspace import Stamp  # noqa: E402
+from models import MODELS, ModelCard
+from tools import environment, mnist
+from tools.steps import Advance, PipelineError, export, train, verify, workspace
+from tools.steps.train import TrainSettings
+from tools.steps.verify import VerifySettings
+from tools.steps.workspace import Stamp
 
 DEFAULT_OUT = Path("build/demo")
 REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.json"
 
-_WIDTH_OF_A_PIPE = 150
+_WIDTH_OF_A_PIPE = 160
 _NOT_GOOD = 1
 _UNUSABLE = 2
 
@@ -52,7 +54,7 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option(help="Where everything is written.")]
 Models = Annotated[
-    str, typer.Option(metavar="A,B", help=f"Which models; all is {','.join(MODELS)}.")
+    str, typer.Option(metavar="A,B", help=f"Which models: all, or some of {', '.join(MODELS)}.")
 ]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training set.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of weights, order and shifts of the images.")]
@@ -248,22 +250,27 @@ def _step(
     make: Callable[[ModelCard, Advance], Stamp],
 ) -> list[Stamp]:
     """The stamps of a step for all models; only what is not current is made."""
-    stamps = []
+    return [_stamp(job, name, card, key(card), make) for card in job.cards]
+
+
+def _stamp(
+    job: Job,
+    step: str,
+    card: ModelCard,
+    key: dict[str, Any],
+    make: Callable[[ModelCard, Advance], Stamp],
+) -> Stamp:
+    title = f"{step} {card.name}"
+    # One display for each model: away from a terminal a display is written when it closes.
     with _progress() as progress:
-        for card in job.cards:
-            present = None if job.force else workspace.read_stamp(job.folder(card), name)
-            task = progress.add_task(f"{name} {card.name}", total=1.0)
-            if present is not None and workspace.is_current(present, key(card)):
-                stamps.append(present)
-                progress.update(task, completed=1, description=f"{name} {card.name} (up to date)")
-                continue
-
-            def advance(done: float, task: Any = task) -> None:
-                progress.update(task, completed=min(done, 1.0))
-
-            stamps.append(make(card, advance))
-            advance(1.0)
-    return stamps
+        task = progress.add_task(title, total=1.0)
+        present = None if job.force else workspace.read_stamp(job.folder(card), step)
+        if present is not None and workspace.is_current(present, key):
+            progress.update(task, completed=1.0, description=f"{title}, up to date")
+            return present
+        stamp = make(card, lambda done: progress.update(task, completed=min(done, 1.0)))
+        progress.update(task, completed=1.0)
+        return stamp
 
 
 def _needed(job: Job, step: str) -> dict[str, Stamp]:
@@ -343,8 +350,8 @@ def _errors_in_one_line() -> Iterator[None]:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description:44}"),
+        BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
@@ -393,14 +400,16 @@ def _print_result(
         print(json.dumps(found, indent=2))
     else:
         console = _stdout()
-        console.print(table.terminal_table([row for s in summaries for row in summary.rows(s)]))
-        console.print()
+        rows = [row for s in summaries for row in summary.rows(s)]
+        for part in table.terminal_tables(rows, console.width):
+            console.print(part)
+            console.print()
         for line in summary.notes(summaries):
             console.print(line, markup=False, style="dim")
         console.print(f"report page: {page}", markup=False, soft_wrap=True)
     for failure in found["failures"]:
         console = Console(stderr=True)
-        console.print("not good:", style="bold red", end=" ")
+        console.print("failed:", style="bold red", end=" ")
         console.print(failure, markup=False, highlight=False, soft_wrap=True)
 
 

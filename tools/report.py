@@ -107,7 +107,12 @@ def render(summaries: Sequence[ModelSummary], shown: Sequence[Digit]) -> str:
         notes=summary.notes(summaries),
         layers=[_layer_line(s) for s in summaries],
         parties=[(party, figures.LABELS[party]) for party in figures.COLORS],
-        parity=[(s.card.name, form, s.parity[form.name]) for s in summaries for form in FORMS],
+        parity=[
+            (s.card.name, form, s.parity[form.name], summary.verdict(s, form))
+            for s in summaries
+            for form in FORMS
+        ],
+        parity_images=summaries[0].parity[CUSTOM.name]["inputs"][0]["shape"][0],
         errors=figures.errors(summaries),
         curves=figures.curves(summaries),
         latencies=figures.latencies(summaries),

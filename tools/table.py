@@ -11,6 +11,8 @@ from rich.text import Text
 from tools.latency import Timing
 from tools.summary import Row
 
+_STYLES = {"pass": "bold green", "as plain": "bold yellow", "FAIL": "bold red"}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -35,6 +37,9 @@ COLUMNS: tuple[str, ...] = (
     "ours vs plain",
     "parity",
 )
+WORDS = ("model", "form", "parity")
+# Columns of a terminal that the whole table needs.
+WIDE = 150
 PARTIES = ("tensorflow", "plain", "ours")
 
 
@@ -51,7 +56,7 @@ def cells(row: Row) -> list[Cell]:
         Cell(f"{row.largest_error:.1e}"),
         *(latency(row.latency.get(party)) for party in PARTIES),
         Cell("-" if row.times_faster is None else f"{row.times_faster:.1f}×"),
-        Cell("pass" if row.passed else "FAIL"),
+        Cell(row.verdict),
     ]
 
 
@@ -71,30 +76,34 @@ def percent_of_all(part: float) -> str:
     return "100%" if part == 1 else f"{min(part, 0.9999):.2%}"
 
 
-def terminal_table(rows: Sequence[Row]) -> Table:
-    """The table for a terminal."""
+def terminal_tables(rows: Sequence[Row], width: int) -> list[Table]:
+    """The table for a terminal; in two parts where it is too narrow for one."""
+    lines = [cells(row) for row in rows]
+    for previous, line in zip(rows, lines[1:], strict=False):
+        if line[0].text == previous.model:
+            line[0] = Cell("")
+    whole = list(range(len(COLUMNS)))
+    parts = [whole] if width >= WIDE else [[0, 1, *whole[2:8]], [0, 1, *whole[8:]]]
+    return [_table(lines, columns) for columns in parts]
+
+
+def _table(lines: Sequence[Sequence[Cell]], columns: Sequence[int]) -> Table:
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1))
-    for column in COLUMNS:
-        left = column in ("model", "form", "parity")
+    for column in columns:
+        is_word = COLUMNS[column] in WORDS
         table.add_column(
-            column.replace(", before", " before"),
-            justify="left" if left else "right",
-            vertical="top",
+            COLUMNS[column].replace(", before", " before"),
+            justify="left" if is_word else "right",
+            no_wrap=is_word,
             overflow="fold",
         )
-    previous = ""
-    for row in rows:
-        texts = [_text(cell) for cell in cells(row)]
-        if row.model == previous:
-            texts[0] = Text("")
-        texts[-1].stylize("bold green" if row.passed else "bold red")
-        table.add_row(*texts)
-        previous = row.model
+    for line in lines:
+        table.add_row(*(_text(line[column]) for column in columns))
     return table
 
 
 def _text(cell: Cell) -> Text:
-    text = Text(cell.text)
+    text = Text(cell.text, style=_STYLES.get(cell.text, ""))
     if cell.note:
         text.append(f"\n{cell.note}", style="dim")
     return text

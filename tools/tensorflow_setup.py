@@ -29,6 +29,7 @@ def start(threads: int) -> ModuleType:
     tf.get_logger().setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    logging.getLogger().addFilter(_is_of_use)
     # Keras 2.15 advises against .h5 files, which are written on purpose.
     warnings.filterwarnings("ignore", message=".*HDF5 file.*")
     tf.config.experimental.enable_op_determinism()
@@ -38,3 +39,8 @@ def start(threads: int) -> ModuleType:
     except RuntimeError:
         pass
     return tf
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    # Addons says this whenever it loads an InstanceNormalization that Keras has saved.
+    return "value for groups will be overwritten" not in record.getMessage()

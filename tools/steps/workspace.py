@@ -7,6 +7,7 @@ present one and whose files are unchanged need not be made again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -72,8 +73,12 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@functools.cache
 def package_checksum(name: str) -> str:
-    """SHA-256 over the Python sources of an importable package, which is not imported."""
+    """SHA-256 over the Python sources of an importable package, which is not imported.
+
+    Taken once in a process, which goes on with the code that it has loaded.
+    """
     spec = importlib.util.find_spec(name)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     digest = hashlib.sha256()
