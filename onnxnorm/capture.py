@@ -155,6 +155,11 @@ def _marking_call(index: int, known: KnownLayer) -> Callable[..., Any]:
                 f"layer {layer.name!r}: input is a {type(inputs).__name__}; only dense tensors "
                 "have an ONNX form"
             )
+        if kwargs.get("mask") is not None:
+            raise ConversionError(
+                f"layer {layer.name!r}: a mask weighs its statistics, and the operators have no "
+                "masked form; take the mask away before it"
+            )
         return _leave_marker(index, known, tf.convert_to_tensor(inputs))
 
     not_converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(call)

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxnorm.frameworks.formula import Formula, Shape, broadcast_shape, class_path
+from onnxnorm.frameworks.formula import (
+    Formula,
+    Shape,
+    broadcast_shape,
+    class_path,
+    static_dimension,
+)
 from onnxnorm.spec import NormSpec
 
 
+def group_normalization(layer: Any, input_shape: Shape) -> Formula:
+    """``keras.layers.GroupNormalization``."""
+    axis = layer.axis % len(input_shape)
+    channels = static_dimension(layer, input_shape, axis)
+    spec = NormSpec(
+        operator="GroupNormalization",
+        axes=(axis,),
+        groups=channels if layer.groups == -1 else layer.groups,
+        epsilon=float(layer.epsilon),
+        has_scale=layer.scale,
+        has_bias=layer.center,
+        compute_dtype=layer.compute_dtype,
+        layer_name=layer.name,
+        layer_class=class_path(layer),
+    )
+    gamma = layer.gamma if layer.scale else None
+    beta = layer.beta if layer.center else None
+    return Formula(spec, gamma, beta, (channels,))
+
+
 def layer_normalization(layer: Any, input_shape: Shape) -> Formula:
-    """``tf.keras.layers.LayerNormalization``."""
+    """``keras.layers.LayerNormalization``."""
     axes = tuple(sorted(a % len(input_shape) for a in layer.axis))
     spec = NormSpec(
         operator="LayerNormalization",
@@ -24,4 +50,7 @@ def layer_normalization(layer: Any, input_shape: Shape) -> Formula:
     return Formula(spec, layer.gamma, layer.beta, broadcast_shape(input_shape, axes))
 
 
-LAYERS = {"LayerNormalization": layer_normalization}
+LAYERS = {
+    "GroupNormalization": group_normalization,
+    "LayerNormalization": layer_normalization,
+}

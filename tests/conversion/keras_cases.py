@@ -178,6 +178,18 @@ CASES: dict[str, Case] = {
     "layer unsorted axes": Case(alone(4, 5, 6), (layer(axis=[3, 1]),), ((2, 4, 5, 6),)),
     "layer unknown sizes": Case(alone(None, None, 6), (layer(),), ((2, 3, 5, 6),)),
     "layer tiny epsilon": Case(alone(5, 9), (layer(epsilon=1e-7),), ((2, 5, 9),)),
+    "keras group": Case(
+        alone(8, 8, 6),
+        (lambda: L.GroupNormalization(3, epsilon=1e-2),),
+        ((2, 8, 8, 6),),
+        "GroupNormalization",
+    ),
+    "keras group, every channel its own": Case(
+        alone(None, 6, 5),
+        (lambda: L.GroupNormalization(-1, axis=-2, scale=False),),
+        ((2, 3, 6, 5),),
+        "GroupNormalization",
+    ),
     "layer in two branches": Case(two_inputs, (layer(), layer()), ((2, 4), (2, 4)), calls=2),
     "layer subclassed": Case(subclassed, (layer(), layer(axis=1)), ((2, 8, 8, 3),), calls=2),
     "layer time distributed": Case(

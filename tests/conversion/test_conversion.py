@@ -188,6 +188,23 @@ def test_unsupported_operation_is_refused_with_its_layer() -> None:
         onnxnorm.convert(functional((6, 4), Bessel(name="my_bessel")))
 
 
+@pytest.mark.skipif(not KERAS_2, reason="Keras 3 takes no mask into the statistics")
+def test_mask_that_weighs_the_statistics_is_refused() -> None:
+    inputs = tf.keras.Input((6, 4))
+    norm = L.GroupNormalization(2, name="masked")
+    model = tf.keras.Model(inputs, norm(inputs, mask=inputs > 0))
+    with pytest.raises(onnxnorm.ConversionError, match="layer 'masked': a mask"):
+        onnxnorm.convert(model)
+
+
+def test_mask_without_effect_on_the_layer() -> None:
+    model = randomized(functional((6, 4), L.Masking(), L.LayerNormalization()))
+    x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    x[:, 3] = 0
+    result = onnxnorm.convert(model)
+    np.testing.assert_allclose(run(result.model, [x])[0], np.asarray(model(x)), atol=1e-5)
+
+
 def test_python_code_is_refused() -> None:
     class Python(L.Layer):
         def call(self, x: Any) -> Any:
