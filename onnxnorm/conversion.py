@@ -15,12 +15,13 @@ from typing import Any, Literal, get_args
 
 import onnx
 
-from onnxnorm import capture, modelfile
+from onnxnorm import capture, concrete, modelfile
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.graph import layout, native
 from onnxnorm.graph.nodes import all_graphs, keep_only
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
 from onnxnorm.spec import NormSpec
+from onnxnorm.tf_ops import HANDLERS
 
 Lowering = Literal["custom", "native"]
 
@@ -135,7 +136,10 @@ class _Hook:
         table["optimize_transpose"] = layout.transpose_optimizer()
         table["attach_functions"] = _function_attacher()
         return {
-            "custom_op_handlers": {capture.MARKER_OP: (self.make_node, [])},
+            "custom_op_handlers": {
+                op: (handler, [])
+                for op, handler in {**HANDLERS, capture.MARKER_OP: self.make_node}.items()
+            },
             "extra_opset": [onnx.helper.make_opsetid(DOMAIN, VERSION)],
             "optimizers": table,
         }
@@ -213,15 +217,16 @@ def attach_functions(model: onnx.ModelProto) -> None:
 def _to_onnx(traced: capture.Trace, opset: int, hook: _Hook) -> onnx.ModelProto:
     tf = capture.tensorflow()
     tf2onnx = _tf2onnx()
-    inputs = [tensor.name for tensor in _explicit_inputs(traced.function)]
-    outputs = [tensor.name for tensor in traced.function.outputs]
+    function = concrete.without_compilation(tf, traced.function)
+    inputs = [tensor.name for tensor in _explicit_inputs(function)]
+    outputs = [tensor.name for tensor in function.outputs]
     renamed = dict(zip(inputs, traced.input_names, strict=True))
     renamed |= dict(zip(outputs, traced.output_names, strict=True))
     arguments = hook.arguments()
     optimizers = arguments.pop("optimizers")
     with tf.device("/cpu:0"), _quiet("tf2onnx"):
         frozen, tables = tf2onnx.tf_loader.from_trackable(
-            traced.model, traced.function, inputs, outputs, False
+            traced.model, function, inputs, outputs, False
         )
         try:
             with tf.Graph().as_default() as graph:

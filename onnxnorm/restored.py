@@ -7,12 +7,11 @@ their functions' bodies are replaced by what the layers leave when they are trac
 
 from __future__ import annotations
 
-import itertools
 import re
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from onnxnorm import concrete
 from onnxnorm.errors import ConversionError
 
 # From a layer's input and the handles of its variables, gamma before beta, to its marked output.
@@ -52,8 +51,7 @@ def with_markers(tf: Any, function: Any, marks: Mapping[str, Sequence[Mark]]) ->
                 "in the SavedModel cannot be told apart; convert the model object"
             )
         definition.CopyFrom(_marked(tf, definition, marks[name][0], name))
-    _rename_functions(graph_def)
-    return _imported(tf, function, graph_def)
+    return concrete.rebuilt(tf, function, graph_def)
 
 
 def _marked(tf: Any, definition: Any, mark: Mark, layer_name: str) -> Any:
@@ -77,41 +75,3 @@ def _marked(tf: Any, definition: Any, mark: Mark, layer_name: str) -> Any:
     marked = traced.function_def
     marked.signature.name = definition.signature.name
     return marked
-
-
-def _rename_functions(graph_def: Any) -> None:
-    """New names for all functions: TensorFlow knows the old ones with their old bodies."""
-    suffix = f"_{uuid.uuid4().hex}"
-    functions = graph_def.library.function
-    names = {definition.signature.name for definition in functions}
-    for definition in functions:
-        definition.signature.name += suffix
-    for node in itertools.chain(graph_def.node, *(d.node_def for d in functions)):
-        if node.op in names:
-            node.op += suffix
-        for attribute in node.attr.values():
-            for reference in (attribute.func, *attribute.list.func):
-                if reference.name in names:
-                    reference.name += suffix
-    for gradient in graph_def.library.gradient:
-        gradient.function_name += suffix
-        gradient.gradient_func += suffix
-
-
-def _imported(tf: Any, function: Any, graph_def: Any) -> Any:
-    """A ConcreteFunction of the graph with the captures of the original."""
-    captures = list(function.graph.captures)
-
-    def load() -> None:
-        graph = tf.compat.v1.get_default_graph()
-        captured = {inner.name: graph.capture(outer) for outer, inner in captures}
-        tf.graph_util.import_graph_def(graph_def, input_map=captured, name="")
-
-    wrapped = tf.compat.v1.wrap_function(load, [])
-    wrapped.graph.variables = function.graph.variables
-    own = len(function.inputs) - len(captures)
-    element = wrapped.graph.as_graph_element
-    return wrapped.prune(
-        [element(tensor.name) for tensor in function.inputs[:own]],
-        [element(tensor.name) for tensor in function.outputs],
-    )

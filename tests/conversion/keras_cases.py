@@ -190,6 +190,14 @@ CASES: dict[str, Case] = {
         ((2, 3, 6, 5),),
         "GroupNormalization",
     ),
+    "grouped and depthwise convolutions": Case(
+        lambda norm: functional(
+            (8, 8, 4), L.DepthwiseConv2D(3), norm, L.Conv2D(8, 3, groups=2), L.ReLU()
+        ),
+        (layer(),),
+        ((2, 8, 8, 4),),
+        "Transpose Conv LayerNormalization Conv Relu Transpose",
+    ),
     "layer in two branches": Case(two_inputs, (layer(), layer()), ((2, 4), (2, 4)), calls=2),
     "layer subclassed": Case(subclassed, (layer(), layer(axis=1)), ((2, 8, 8, 3),), calls=2),
     "layer time distributed": Case(
