@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import onnx
+from onnx import version_converter
 
 from onnxnorm import capture, concrete, modelfile
 from onnxnorm.errors import ConversionError, MissingDependencyError
@@ -25,8 +26,10 @@ from onnxnorm.tf_ops import HANDLERS
 
 Lowering = Literal["custom", "native"]
 
-# CastLike, on which the function bodies rest, came with 15; tf2onnx ends with 18.
-OPSETS = range(15, 19)
+# CastLike, on which the function bodies rest, came with 15. tf2onnx ends with 18; from there ONNX'
+# own version converter goes on, as far as the installed onnx knows versions.
+_TF2ONNX_NEWEST = 18
+OPSETS = range(15, min(onnx.defs.onnx_opset_version(), 24) + 1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def convert(
         model: a Keras model, or the path of a ``.keras`` or ``.h5`` file or SavedModel directory.
         lowering: ``"custom"``: one node of the ``onnxnorm`` domain per layer, with the operator's
             function body in the file. ``"native"``: standard operators only.
-        opset: version of the standard ONNX operators, 15 to 18.
+        opset: version of the standard ONNX operators, 15 to 24, or the newest that the installed
+            onnx knows.
         input_signature: ``tf.TensorSpec`` objects or arrays in the structure of the model's
             inputs; default: the inputs that the model was built for.
         safe_mode: refuse files with code in them (Lambda layers), as loading would run it.
@@ -100,9 +104,11 @@ def convert(
         model = load(Path(model), safe_mode=safe_mode)
     traced = capture.trace(model, input_signature)
     hook = _Hook()
-    proto = _to_onnx(traced, opset, hook)
+    proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST), hook)
     layout.make_axes_trailing(proto)
     _check_operators(proto, traced)
+    if opset > _TF2ONNX_NEWEST:
+        proto = _at_opset(proto, opset)
     if lowering == "native":
         proto = native.lower(proto)
     _check_model(proto)
@@ -251,6 +257,24 @@ def _to_onnx(traced: capture.Trace, opset: int, hook: _Hook) -> onnx.ModelProto:
             ) from error
         model: onnx.ModelProto = onnx_graph.make_model(traced.model.name)
     return model
+
+
+def _at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The model in a later version of the standard operators."""
+    # The converter drops functions; they are written anew for the version.
+    del model.functions[:]
+    try:
+        converted: onnx.ModelProto = version_converter.convert_version(model, opset)
+    except Exception as error:
+        raise ConversionError(
+            f"opset {opset}: ONNX' version converter fails: {error}; ask for opset "
+            f"{_TF2ONNX_NEWEST} or lower"
+        ) from error
+    converted.ir_version = onnx.helper.find_min_ir_version_for(
+        [entry for entry in converted.opset_import if entry.domain in ("", "ai.onnx")]
+    )
+    attach_functions(converted)
+    return converted
 
 
 def _explicit_inputs(concrete_function: Any) -> Sequence[Any]:
