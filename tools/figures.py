@@ -35,7 +35,7 @@ LABELS = {
 }
 _MODEL_COLORS = ("#12805c", "#3d78b8", "#8a5fb0", "#d98324", "#b8433d")
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "onnxnorm",
     "font.family": "sans-serif",

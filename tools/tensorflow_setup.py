@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from types import ModuleType
+from typing import Any
 
 
-def start(threads: int) -> ModuleType:
+def start(threads: int) -> Any:
     """TensorFlow with the Addons' layers known to it.
 
     Args:

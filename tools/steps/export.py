@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 
@@ -30,13 +30,18 @@ class Form:
         name: of its files and in tables.
         title: one line for a reader.
         needs_library: whether it is run with the native library registered.
-        ours: whether it is held to parity; the plain graph is there to compare with.
+        lowering: for `onnxnorm.convert`; None for what tf2onnx makes alone.
     """
 
     name: str
     title: str
     needs_library: bool
-    ours: bool
+    lowering: Literal["custom", "native"] | None
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is held to parity; the plain graph is there to compare with."""
+        return self.lowering is not None
 
     @property
     def network_file(self) -> str:
@@ -49,9 +54,9 @@ class Form:
         return f"{self.name}_layer.onnx"
 
 
-PLAIN = Form("plain", "tf2onnx alone", needs_library=False, ours=False)
-NATIVE = Form("native", "standard operators", needs_library=False, ours=True)
-CUSTOM = Form("custom", "one onnxnorm node for each layer", needs_library=True, ours=True)
+PLAIN = Form("plain", "tf2onnx alone", needs_library=False, lowering=None)
+NATIVE = Form("native", "standard operators", needs_library=False, lowering="native")
+CUSTOM = Form("custom", "one onnxnorm node for each layer", needs_library=True, lowering="custom")
 FORMS = (PLAIN, NATIVE, CUSTOM)
 
 
@@ -122,12 +127,12 @@ def export(card: ModelCard, trained: Stamp, folder: Path, threads: int, advance:
     records: dict[str, list[dict[str, Any]]] = {}
     for index, form in enumerate(FORMS):
         start = time.perf_counter()
-        if form is PLAIN:
+        if form.lowering is None:
             network, cut = _plain(model), _plain(layer)
         else:
-            conversion = onnxnorm.convert(keras_file, lowering=form.name, opset=OPSET)
+            conversion = onnxnorm.convert(keras_file, lowering=form.lowering, opset=OPSET)
             network = conversion.model
-            cut = onnxnorm.convert(layer, lowering=form.name, opset=OPSET).model
+            cut = onnxnorm.convert(layer, lowering=form.lowering, opset=OPSET).model
             records[form.name] = [asdict(record) for record in conversion.layers]
         seconds = time.perf_counter() - start
         for proto, name in ((network, form.network_file), (cut, form.layer_file)):
