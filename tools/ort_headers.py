@@ -2,10 +2,10 @@
 
     python tools/ort_headers.py DIRECTORY
 
-prints the include directory. CMake calls this when no headers are found on the machine. No package of the Python
-index carries these headers; Debian does, from the release after bookworm on, so an older release takes the package
-from there: through the mirror that the machine's apt already uses, with package lists and cache of our own in
-DIRECTORY, and only unpacked there.
+prints the include directory. CMake calls this when no headers are found on the machine. No package
+of the Python index carries these headers; Debian does, from the release after bookworm on, so an
+older release takes the package from there: through the mirror that the machine's apt already uses,
+with package lists and cache of our own in DIRECTORY, and only unpacked there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class HeadersError(RuntimeError):
 def include_directory(directory: pathlib.Path) -> pathlib.Path:
     """The directory below `directory` that holds the headers, fetching them on the first call.
 
-    Raises HeadersError when this is not Debian, the archive cannot be reached or the package is not what we expect.
+    Raises HeadersError when this is not Debian, or the archive cannot be reached or is not what we
+    expect.
     """
     unpacked = directory / "package"
     if not (found := _find_header(unpacked)):
@@ -60,7 +61,7 @@ def _fetch(directory: pathlib.Path, unpacked: pathlib.Path) -> None:
         "Dir::Etc::sourceparts": "-",
         "Dir::State::lists": (apt / "lists").resolve(),
         "Dir::Cache": (apt / "cache").resolve(),
-        # Downloads as the calling user: apt's own user may not write below a private build directory.
+        # Downloads as the calling user: apt's own may not write below a private directory.
         "APT::Sandbox::User": "",
     }
     options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
@@ -75,7 +76,7 @@ def _fetch(directory: pathlib.Path, unpacked: pathlib.Path) -> None:
 
 
 def _debian_mirror() -> str:
-    """The archive root that apt is configured with; printing the index addresses fetches nothing."""
+    """The archive root that apt is configured with; printing addresses fetches nothing."""
     printed = _run(["apt-get", "--print-uris", "update"])
     for root, suite in re.findall(r"'(\S+)/dists/([^/']+)/InRelease'", printed):
         if not re.search(r"security|updates|backports|proposed", f"{root} {suite}"):

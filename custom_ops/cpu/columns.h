@@ -5,9 +5,9 @@
 // size. Several short rows are taken as one long row for the same reason: its columns belong to the same groups again.
 #pragma once
 
-#include "element.h"
 #include "kernels.h"
 #include "runs.h"
+#include "vector.h"
 
 namespace onnxnorm::cpu {
 namespace ONNXNORM_ISA_NAMESPACE {
@@ -17,7 +17,24 @@ namespace {
 constexpr int64_t rows_per_flush = 1024;
 /// Long rows made of short ones get at least this many columns, so that loop ends do not count.
 constexpr int64_t wide_row = 128;
-constexpr int64_t vector_columns = 16;
+/// Long rows that the shifts are sampled from.
+constexpr int64_t sampled_rows = 8;
+
+/// One value for each column of a long row, in whole vectors.
+template <class C>
+struct Columns {
+  alignas(vector_bytes) C values[max_columns];
+
+  C* operator+(int64_t column) { return values + column; }
+  const C* operator+(int64_t column) const { return values + column; }
+  C& operator[](int64_t column) { return values[column]; }
+  const C& operator[](int64_t column) const { return values[column]; }
+};
+
+template <class N>
+inline void clear(N* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] = 0;
+}
 
 /// A rectangle as the loops see it: `rows` long rows of `repeat` short ones each, then one row of `rest` columns.
 struct LongRows {
@@ -28,11 +45,11 @@ struct LongRows {
   int64_t rest;
 };
 
-inline LongRows long_rows(const ColumnsTask& task, bool rows_are_alike) {
+inline LongRows long_rows(const ColumnsTask& task, int64_t vector_columns) {
   const int64_t width = task.groups * task.depth;
   int64_t repeat = 1;
   // Only rows that touch can be joined.
-  if (task.pitch == width && width < wide_row && rows_are_alike) {
+  if (task.pitch == width && width < wide_row) {
     while (repeat * width % vector_columns != 0) repeat *= 2;
     if (repeat * width > max_columns) repeat = 1;
     const int64_t whole = repeat;
@@ -42,284 +59,326 @@ inline LongRows long_rows(const ColumnsTask& task, bool rows_are_alike) {
   return {repeat, task.rows / repeat, task.pitch * repeat, width * repeat, task.rows % repeat * width};
 }
 
-template <class T>
-struct ColumnStatistics {
-  using C = Compute<T>;
-  C shift[max_columns];     // per group
-  double offset[max_columns];
-  double variance[max_columns];
-};
-
-/// group_sums[g] += sum of the columns of group g, over all short rows that a long row joins.
+/// sums[g] += the columns of group g, over all short rows that a long row joins. Destroys the columns.
 template <class C>
-inline void fold_columns(const C* columns, int64_t repeat, int64_t groups, int64_t depth, double* group_sums) {
+inline void fold_columns(Columns<C>& columns, const LongRows& shape, int64_t groups, int64_t depth, double* sums) {
   const int64_t width = groups * depth;
-  for (int64_t r = 0; r < repeat; ++r) {
-    const C* row = columns + r * width;
-    if (depth == 1) {
+  if (shape.repeat > 1) {
+    for_vectors<C>(width, [&](int64_t c, auto extent) {
+      Vector<C> sum = load(columns + c, extent, Vector<C>{});
+      for (int64_t r = 1; r < shape.repeat; ++r) sum += load(columns + (r * width + c), extent, Vector<C>{});
+      store(sum, columns + c, extent);
+    });
+  }
+  if (depth == 1) {
 #pragma omp simd
-      for (int64_t g = 0; g < groups; ++g) group_sums[g] += static_cast<double>(row[g]);
-    } else {
-      for (int64_t g = 0; g < groups; ++g) {
-        double sum = 0;
-        for (int64_t i = 0; i < depth; ++i) sum += static_cast<double>(row[g * depth + i]);
-        group_sums[g] += sum;
-      }
-    }
+    for (int64_t g = 0; g < groups; ++g) sums[g] += static_cast<double>(columns.values[g]);
+    return;
+  }
+  for (int64_t g = 0; g < groups; ++g) {
+    double sum = 0;
+    for (int64_t i = 0; i < depth; ++i) sum += static_cast<double>(columns.values[g * depth + i]);
+    sums[g] += sum;
   }
 }
 
 /// columns[c] = groups[group of c], for all short rows that a long row joins.
-template <class C, class From>
-inline void spread_groups(const From* groups, int64_t count, int64_t depth, int64_t repeat, C* columns) {
+template <class C>
+inline void spread_groups(const C* groups, int64_t count, int64_t depth, int64_t repeat, Columns<C>& columns) {
   for (int64_t g = 0; g < count; ++g) {
-    for (int64_t i = 0; i < depth; ++i) columns[g * depth + i] = static_cast<C>(groups[g]);
+    for (int64_t i = 0; i < depth; ++i) columns[g * depth + i] = groups[g];
   }
   const int64_t width = count * depth;
-  for (int64_t c = width; c < repeat * width; ++c) columns[c] = columns[c - width];
+  for (int64_t r = 1; r < repeat; ++r) {
+    for_vectors<C>(width, [&](int64_t c, auto extent) {
+      store(load(columns + c, extent, Vector<C>{}), columns + (r * width + c), extent);
+    });
+  }
 }
 
-template <class C>
-inline void add_row(const C* x, int64_t width, const C* shift, C* first, C* second) {
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) {
-    const C d = x[c] - shift[c];
-    first[c] += d;
-    second[c] += d * d;
-  }
+template <class T>
+inline void add_row(const T* x, int64_t width, const Columns<Compute<T>>& shift, Columns<Compute<T>>& first,
+                    Columns<Compute<T>>& second) {
+  using C = Compute<T>;
+  for_vectors<C>(width, [&](int64_t c, auto extent) {
+    const Vector<C> k = load(shift + c);
+    const Vector<C> d = load(x + c, extent, k) - k;
+    store(load(first + c) + d, first + c);
+    store(load(second + c) + d * d, second + c);
+  });
 }
 
 /// Four rows at once: the accumulators are read and written a quarter as often.
-template <class C>
-inline void add_four_rows(const C* x0, const C* x1, const C* x2, const C* x3, int64_t width, const C* shift, C* first,
-                          C* second) {
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) {
-    const C d0 = x0[c] - shift[c], d1 = x1[c] - shift[c], d2 = x2[c] - shift[c], d3 = x3[c] - shift[c];
-    first[c] += (d0 + d1) + (d2 + d3);
-    second[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
-  }
+template <class T>
+inline void add_four_rows(const T* x, int64_t pitch, int64_t width, const Columns<Compute<T>>& shift,
+                          Columns<Compute<T>>& first, Columns<Compute<T>>& second) {
+  using C = Compute<T>;
+  for_vectors<C>(width, [&](int64_t c, auto extent) {
+    const Vector<C> k = load(shift + c);
+    const Vector<C> d0 = load(x + c, extent, k) - k, d1 = load(x + pitch + c, extent, k) - k;
+    const Vector<C> d2 = load(x + 2 * pitch + c, extent, k) - k, d3 = load(x + 3 * pitch + c, extent, k) - k;
+    store(load(first + c) + ((d0 + d1) + (d2 + d3)), first + c);
+    store(load(second + c) + d0 * d0 + d1 * d1 + (d2 * d2 + d3 * d3), second + c);
+  });
 }
 
 template <class C>
-inline void clear(C* values, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) values[i] = 0;
-}
+struct ColumnStatistics {
+  C shift[max_columns];
+  double offset[max_columns];
+  double variance[max_columns];
+};
 
 /// Group means of a sample of rows, taken relative to each group's first element.
 template <class T>
-inline void sample_columns(const ColumnsTask& task, const T* x, Compute<T>* means) {
+inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& shape, Compute<T>* means) {
   using C = Compute<T>;
-  C buffer[max_columns], anchor[max_columns], sums[max_columns];
-  const int64_t width = task.groups * task.depth;
-  const int64_t samples = smaller<int64_t>(task.rows, task.rows * task.depth < 2048 ? 8 : 16);
-  const int64_t step = samples > 1 ? (task.rows - 1) / (samples - 1) : 0;
-  for (int64_t g = 0; g < task.groups; ++g) means[g] = static_cast<C>(to_float(x[g * task.depth]));
-  spread_groups(means, task.groups, task.depth, 1, anchor);
-  clear(sums, width);
-  for (int64_t s = 0; s < samples; ++s) {
-    const C* row = widened(x + s * step * task.pitch, width, buffer);
-#pragma omp simd
-    for (int64_t c = 0; c < width; ++c) sums[c] += row[c] - anchor[c];
-  }
-  const C share = C(1) / static_cast<C>(samples * task.depth);
-  for (int64_t g = 0; g < task.groups; ++g) {
-    C sum = 0;
-    for (int64_t i = 0; i < task.depth; ++i) sum += sums[g * task.depth + i];
-    means[g] += sum * share;
-  }
+  Columns<C> anchor, sums;
+  double folded[max_columns];
+  const int64_t samples = smaller(shape.rows, sampled_rows);
+  const int64_t step = samples > 1 ? (shape.rows - 1) / (samples - 1) : 0;
+  for (int64_t g = 0; g < task.groups; ++g) means[g] = value_at(x + g * task.depth);
+  spread_groups(means, task.groups, task.depth, shape.repeat, anchor);
+  for_vectors<C>(shape.width, [&](int64_t c, auto extent) {
+    const Vector<C> k = load(anchor + c);
+    Vector<C> sum{};
+    for (int64_t s = 0; s < samples; ++s) sum += load(x + s * step * shape.pitch + c, extent, k) - k;
+    store(sum, sums + c);
+  });
+  clear(folded, task.groups);
+  fold_columns(sums, shape, task.groups, task.depth, folded);
+  const double share = 1.0 / static_cast<double>(samples * shape.repeat * task.depth);
+  for (int64_t g = 0; g < task.groups; ++g) means[g] += static_cast<C>(folded[g] * share);
 }
 
 template <class T>
-void columns_statistics(const ColumnsTask& task, ColumnStatistics<T>& result) {
+void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Compute<T>>& result) {
   using C = Compute<T>;
-  const T* x = static_cast<const T*>(task.x) + task.first_index;
-  const LongRows shape = long_rows(task, true);
-  const double count = static_cast<double>(task.rows) * static_cast<double>(task.depth);
-  C shift[max_columns], first[max_columns], second[max_columns];
-  C buffers[4][sizeof(T) == sizeof(C) ? 1 : max_columns];
+  const LongRows shape = long_rows(task, lanes<C>);
+  const double share = 1.0 / (static_cast<double>(task.rows) * static_cast<double>(task.depth));
+  Columns<C> shift, first, second;
   double group_first[max_columns], group_second[max_columns];
 
-  sample_columns(task, x, result.shift);
+  sample_columns(task, x, shape, result.shift);
   for (bool repaired = false;; repaired = true) {
     spread_groups(result.shift, task.groups, task.depth, shape.repeat, shift);
     clear(group_first, task.groups);
     clear(group_second, task.groups);
     for (int64_t begin = 0; begin < shape.rows; begin += rows_per_flush) {
       const int64_t end = smaller(begin + rows_per_flush, shape.rows);
-      clear(first, shape.width);
-      clear(second, shape.width);
+      clear(first.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
+      clear(second.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
       int64_t r = begin;
-      for (; r + 4 <= end; r += 4) {
-        const T* row = x + r * shape.pitch;
-        add_four_rows(widened(row, shape.width, buffers[0]), widened(row + shape.pitch, shape.width, buffers[1]),
-                      widened(row + 2 * shape.pitch, shape.width, buffers[2]),
-                      widened(row + 3 * shape.pitch, shape.width, buffers[3]), shape.width, shift, first, second);
-      }
-      for (; r < end; ++r) {
-        add_row(widened(x + r * shape.pitch, shape.width, buffers[0]), shape.width, shift, first, second);
-      }
-      if (end == shape.rows && shape.rest > 0) {
-        add_row(widened(x + end * shape.pitch, shape.rest, buffers[0]), shape.rest, shift, first, second);
-      }
-      fold_columns(first, shape.repeat, task.groups, task.depth, group_first);
-      fold_columns(second, shape.repeat, task.groups, task.depth, group_second);
+      for (; r + 4 <= end; r += 4) add_four_rows(x + r * shape.pitch, shape.pitch, shape.width, shift, first, second);
+      for (; r < end; ++r) add_row(x + r * shape.pitch, shape.width, shift, first, second);
+      if (end == shape.rows && shape.rest > 0) add_row(x + end * shape.pitch, shape.rest, shift, first, second);
+      fold_columns(first, shape, task.groups, task.depth, group_first);
+      fold_columns(second, shape, task.groups, task.depth, group_second);
     }
-    bool good = true;
+    bool good = true, finite = true;
     for (int64_t g = 0; g < task.groups; ++g) {
-      const double offset = group_first[g] / count;
-      const double variance = group_second[g] / count - offset * offset;
+      const double offset = group_first[g] * share;
+      const double variance = group_second[g] * share - offset * offset;
       result.offset[g] = offset;
       result.variance[g] = variance;
-      if (sizeof(C) < sizeof(double) && !is_finite(group_second[g])) continue;
-      if (bad_shift(offset, variance)) good = false;
+      good &= !bad_shift(offset, variance);
+      finite &= is_finite(variance);
     }
-    if (repaired || good) break;
-    // A group that was good gets a better shift too: the pass covers it anyway.
+    if (sizeof(C) < sizeof(double) && !finite) {
+      for (int64_t g = 0; g < task.groups; ++g) {
+        if (is_finite(result.variance[g])) continue;
+        const Statistics<C> slow = statistics_in_double(x + g * task.depth, task.rows, task.pitch, task.depth);
+        result.shift[g] = slow.shift;
+        result.offset[g] = slow.offset;
+        result.variance[g] = slow.variance;
+      }
+    }
+    if (repaired || good) return;
+    // Only the groups that need it: what one group holds must not change another's last bit.
     for (int64_t g = 0; g < task.groups; ++g) {
-      if (is_finite(result.offset[g])) result.shift[g] += static_cast<C>(result.offset[g]);
+      if (bad_shift(result.offset[g], result.variance[g])) result.shift[g] += static_cast<C>(result.offset[g]);
     }
-  }
-  if (sizeof(C) == sizeof(double)) return;
-  for (int64_t g = 0; g < task.groups; ++g) {
-    if (is_finite(group_second[g])) continue;
-    const auto slow = statistics_in_double(x + g * task.depth, task.rows, task.pitch, task.depth);
-    result.shift[g] = slow.shift;
-    result.offset[g] = slow.offset;
-    result.variance[g] = slow.variance;
   }
 }
 
 /// The table entries of `count` elements from flat index `index` on, one by one.
 template <class C>
-inline void spread_affine(const Affine& affine, int64_t index, int64_t count, C* scale, C* bias) {
-  int64_t entry = index / affine.inner % affine.period;
-  int64_t covered = affine.inner - index % affine.inner;
-  for (int64_t i = 0; i < count; ++i) {
-    scale[i] = static_cast<const C*>(affine.scale)[entry];
-    bias[i] = static_cast<const C*>(affine.bias)[entry];
-    if (--covered == 0) {
-      covered = affine.inner;
-      if (++entry == affine.period) entry = 0;
+inline void spread_affine(const Affine& affine, int64_t index, int64_t count, Columns<C>& scale, Columns<C>& bias) {
+  AffineCursor cursor(affine, index);
+  for (int64_t i = 0; i < count;) {
+    const int64_t size = smaller(cursor.covered(), count - i);
+    const bool varies = affine.inner == 1 && affine.period > 1;
+    const C* scales = static_cast<const C*>(affine.scale) + cursor.entry();
+    const C* biases = static_cast<const C*>(affine.bias) + cursor.entry();
+    for (int64_t j = 0; j < size; ++j) {
+      scale[i + j] = scales[varies ? j : 0];
+      bias[i + j] = biases[varies ? j : 0];
     }
+    cursor.advance(size);
+    i += size;
   }
 }
 
+/// y = (x - shift) * factor + bias, column by column.
 template <class C>
-inline void apply_row(const C* x, int64_t width, const C* shift, const C* factor, const C* bias, C* y) {
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) y[c] = (x[c] - shift[c]) * factor[c] + bias[c];
-}
-
-template <class C>
-inline void apply_four_rows(const C* x, int64_t pitch, int64_t width, const C* shift, const C* factor, const C* bias,
-                            C* y) {
-  const C *x1 = x + pitch, *x2 = x1 + pitch, *x3 = x2 + pitch;
-  C *y1 = y + pitch, *y2 = y1 + pitch, *y3 = y2 + pitch;
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) {
-    const C k = shift[c], f = factor[c], b = bias[c];
-    y[c] = (x[c] - k) * f + b;
-    y1[c] = (x1[c] - k) * f + b;
-    y2[c] = (x2[c] - k) * f + b;
-    y3[c] = (x3[c] - k) * f + b;
-  }
-}
-
-inline void apply_rows(const float* x, int64_t rows, int64_t pitch, int64_t width, const float* shift,
-                       const float* factor, const float* bias, float* y) {
-  int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) apply_four_rows(x + r * pitch, pitch, width, shift, factor, bias, y + r * pitch);
-  for (; r < rows; ++r) apply_row(x + r * pitch, width, shift, factor, bias, y + r * pitch);
-}
-inline void apply_rows(const double* x, int64_t rows, int64_t pitch, int64_t width, const double* shift,
-                       const double* factor, const double* bias, double* y) {
-  int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) apply_four_rows(x + r * pitch, pitch, width, shift, factor, bias, y + r * pitch);
-  for (; r < rows; ++r) apply_row(x + r * pitch, width, shift, factor, bias, y + r * pitch);
-}
-template <class T>
-inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const float* shift, const float* factor,
-                       const float* bias, T* y) {
-  float buffer[max_columns];
-  for (int64_t r = 0; r < rows; ++r) {
-    widen_run(x + r * pitch, width, buffer);
-    apply_row(buffer, width, shift, factor, bias, buffer);
-    narrow_run(buffer, width, y + r * pitch);
-  }
-}
+struct ColumnMaps {
+  Columns<C> shift;
+  Columns<C> factor;
+  Columns<C> bias;
+};
 
 template <class T>
-void apply_to_columns(const ColumnsTask& task, const ColumnStatistics<T>& statistics) {
+inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const ColumnMaps<Compute<T>>& maps,
+                       T* y) {
   using C = Compute<T>;
-  const T* x = static_cast<const T*>(task.x) + task.first_index;
-  T* y = static_cast<T*>(task.y) + task.first_index;
-  const Affine& affine = *task.affine;
-  // Table and row lengths divide one another, both being products of X's last dimensions.
-  const bool rows_are_alike = affine.period == 1 || affine.period * affine.inner <= task.pitch;
-  const LongRows shape = long_rows(task, rows_are_alike);
-  const int64_t width = task.groups * task.depth;
-  C shift[max_columns], factor[max_columns], bias[max_columns];
-  C group_factor[max_columns], group_offset[max_columns];
-  for (int64_t g = 0; g < task.groups; ++g) {
-    const double reciprocal = reciprocal_deviation(statistics.variance[g], task.epsilon);
-    group_factor[g] = static_cast<C>(reciprocal);
-    group_offset[g] = static_cast<C>(-statistics.offset[g] * reciprocal);
+  int64_t r = 0;
+  for (; width < 128 && r + 4 <= rows; r += 4) {
+    const T* from = x + r * pitch;
+    T* to = y + r * pitch;
+    for_vectors<C>(width, [&](int64_t c, auto extent) {
+      const Vector<C> k = load(maps.shift + c), factor = load(maps.factor + c), bias = load(maps.bias + c);
+      const Vector<C> d0 = load(from + c, extent, k) - k, d1 = load(from + pitch + c, extent, k) - k;
+      const Vector<C> d2 = load(from + 2 * pitch + c, extent, k) - k, d3 = load(from + 3 * pitch + c, extent, k) - k;
+      store(d0 * factor + bias, to + c, extent);
+      store(d1 * factor + bias, to + pitch + c, extent);
+      store(d2 * factor + bias, to + 2 * pitch + c, extent);
+      store(d3 * factor + bias, to + 3 * pitch + c, extent);
+    });
   }
-  spread_groups(statistics.shift, task.groups, task.depth, shape.repeat, shift);
-  C offset[max_columns], scale[max_columns], row_bias[max_columns];
-  C column_factor[max_columns];
-  spread_groups(group_factor, task.groups, task.depth, 1, column_factor);
-  spread_groups(group_offset, task.groups, task.depth, 1, offset);
-  for (int64_t r = 0; r < (rows_are_alike ? 1 : task.rows); ++r) {
-    const int64_t row = r * task.pitch;
-    spread_affine(affine, task.first_index + row, width, scale, row_bias);
+  for (; r < rows; ++r) {
+    for_vectors<C>(width, [&](int64_t c, auto extent) {
+      const Vector<C> d = load(x + r * pitch + c, extent, Vector<C>{}) - load(maps.shift + c);
+      store(d * load(maps.factor + c) + load(maps.bias + c), y + r * pitch + c, extent);
+    });
+  }
+}
+
+/// The map of each group, as arrays.
+template <class C>
+struct GroupMaps {
+  C shift[max_columns];
+  C factor[max_columns];
+  C offset[max_columns];
+};
+
+/// offset[g] is that of the mean from shift[g], as in Statistics.
+template <class C>
+inline void map_groups(const C* shift, const double* offset, const double* variance, int64_t groups, double epsilon,
+                       GroupMaps<C>& maps) {
 #pragma omp simd
-    for (int64_t c = 0; c < width; ++c) {
-      factor[c] = column_factor[c] * scale[c];
-      bias[c] = offset[c] * scale[c] + row_bias[c];
+  for (int64_t g = 0; g < groups; ++g) {
+    const double reciprocal = reciprocal_deviation(variance[g], epsilon);
+    maps.shift[g] = shift[g];
+    maps.factor[g] = static_cast<C>(reciprocal);
+    maps.offset[g] = static_cast<C>(-offset[g] * reciprocal);
+  }
+}
+
+/// The columns' maps for one row of X, whose groups are mapped by `groups`.
+template <class C>
+inline void column_maps(const GroupMaps<C>& groups, int64_t count, int64_t depth, const Columns<C>& scale,
+                        const Columns<C>& bias, ColumnMaps<C>& maps) {
+  for (int64_t g = 0; g < count; ++g) {
+    for (int64_t c = g * depth; c < (g + 1) * depth; ++c) {
+      maps.shift[c] = groups.shift[g];
+      maps.factor[c] = groups.factor[g] * scale[c];
+      maps.bias[c] = groups.offset[g] * scale[c] + bias[c];
     }
-    if (!rows_are_alike) apply_rows(x + row, 1, task.pitch, width, shift, factor, bias, y + row);
   }
-  if (!rows_are_alike) return;
-  for (int64_t c = width; c < shape.width; ++c) {
-    factor[c] = factor[c - width];
-    bias[c] = bias[c - width];
+}
+
+template <class C>
+inline void repeat_columns(int64_t width, int64_t repeat, Columns<C>& columns) {
+  for (int64_t r = 1; r < repeat; ++r) {
+    for_vectors<C>(width, [&](int64_t c, auto extent) {
+      store(load(columns + c, extent, Vector<C>{}), columns + (r * width + c), extent);
+    });
   }
-  apply_rows(x, shape.rows, shape.pitch, shape.width, shift, factor, bias, y);
+}
+
+/// scale and bias of the rectangle's columns, where these are the same in all its rows.
+template <class C>
+struct ColumnAffine {
+  ColumnAffine(const ColumnsTask& task)
+      // Table and row lengths divide one another, both being products of X's last dimensions.
+      : fixed(task.affine->period == 1 || task.affine->period * task.affine->inner <= task.pitch) {
+    if (fixed) spread_affine(*task.affine, task.first_index, task.groups * task.depth, scale, bias);
+  }
+
+  bool fixed;
+  Columns<C> scale;
+  Columns<C> bias;
+};
+
+template <class T>
+void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupMaps<Compute<T>>& groups,
+                      ColumnAffine<Compute<T>>& affine) {
+  using C = Compute<T>;
+  const T* x = static_cast<const T*>(task.x) + first_index;
+  T* y = static_cast<T*>(task.y) + first_index;
+  const int64_t width = task.groups * task.depth;
+  ColumnMaps<C> maps;
+  if (!affine.fixed) {
+    for (int64_t r = 0; r < task.rows; ++r) {
+      const int64_t row = r * task.pitch;
+      spread_affine(*task.affine, first_index + row, width, affine.scale, affine.bias);
+      column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
+      apply_rows(x + row, 1, task.pitch, width, maps, y + row);
+    }
+    return;
+  }
+  const LongRows shape = long_rows(task, lanes<C>);
+  column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
+  repeat_columns(width, shape.repeat, maps.shift);
+  repeat_columns(width, shape.repeat, maps.factor);
+  repeat_columns(width, shape.repeat, maps.bias);
+  apply_rows(x, shape.rows, shape.pitch, shape.width, maps, y);
   if (shape.rest > 0) {
     const int64_t row = shape.rows * shape.pitch;
-    apply_rows(x + row, 1, shape.pitch, shape.rest, shift, factor, bias, y + row);
+    apply_rows(x + row, 1, shape.pitch, shape.rest, maps, y + row);
   }
 }
 
 template <class T>
 void normalize_columns(const ColumnsTask& task) {
-  ColumnStatistics<T> statistics;
-  columns_statistics(task, statistics);
-  apply_to_columns(task, statistics);
-}
-
-template <class T>
-void column_moments(const ColumnsTask& task, Moments* per_group) {
-  ColumnStatistics<T> statistics;
-  columns_statistics(task, statistics);
-  const double count = static_cast<double>(task.rows) * static_cast<double>(task.depth);
-  for (int64_t g = 0; g < task.groups; ++g) {
-    per_group[g] = {static_cast<double>(statistics.shift[g]) + statistics.offset[g], statistics.variance[g], count};
+  using C = Compute<T>;
+  ColumnAffine<C> affine(task);
+  ColumnStatistics<C> statistics;
+  GroupMaps<C> maps;
+  for (int64_t s = 0; s < task.samples; ++s) {
+    const int64_t first_index = task.first_index + s * task.sample_pitch;
+    columns_statistics(task, static_cast<const T*>(task.x) + first_index, statistics);
+    map_groups(statistics.shift, statistics.offset, statistics.variance, task.groups, task.epsilon, maps);
+    apply_to_columns<T>(task, first_index, maps, affine);
   }
 }
 
 template <class T>
-void apply_columns(const ColumnsTask& task, const Moments* per_group) {
-  ColumnStatistics<T> statistics;
+void column_moments(const ColumnsTask& task, double* mean, double* variance) {
+  using C = Compute<T>;
+  ColumnStatistics<C> statistics;
+  columns_statistics(task, static_cast<const T*>(task.x) + task.first_index, statistics);
+#pragma omp simd
   for (int64_t g = 0; g < task.groups; ++g) {
-    const auto from = statistics_of<Compute<T>>(per_group[g]);
-    statistics.shift[g] = from.shift;
-    statistics.offset[g] = from.offset;
-    statistics.variance[g] = from.variance;
+    mean[g] = static_cast<double>(statistics.shift[g]) + statistics.offset[g];
+    variance[g] = statistics.variance[g];
   }
-  apply_to_columns(task, statistics);
+}
+
+template <class T>
+void apply_columns(const ColumnsTask& task, const double* mean, const double* variance) {
+  using C = Compute<T>;
+  ColumnAffine<C> affine(task);
+  GroupMaps<C> maps;
+  C shift[max_columns];
+  double offset[max_columns];
+#pragma omp simd
+  for (int64_t g = 0; g < task.groups; ++g) {
+    shift[g] = static_cast<C>(mean[g]);
+    offset[g] = mean[g] - static_cast<double>(shift[g]);
+  }
+  map_groups(shift, offset, variance, task.groups, task.epsilon, maps);
+  apply_to_columns<T>(task, task.first_index, maps, affine);
 }
 
 }  // namespace

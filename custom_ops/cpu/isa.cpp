@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#ifdef ONNXNORM_X86_LEVELS
+#include <cpuid.h>
+#endif
+
 namespace onnxnorm::cpu {
 
 namespace baseline {
@@ -25,12 +29,19 @@ struct Level {
   bool available;
 };
 
+#ifdef ONNXNORM_X86_LEVELS
+/// Half precision conversions, which clang's __builtin_cpu_supports does not know.
+bool has_f16c() {
+  unsigned eax, ebx, ecx = 0, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+#endif
+
 Isa choose() {
 #ifdef ONNXNORM_X86_LEVELS
   __builtin_cpu_init();
   // The features asked for here are those that the build enables for the level, no more and no fewer.
-  const bool has_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const Level levels[] = {{"avx512", &avx512::kernels, has_avx512},

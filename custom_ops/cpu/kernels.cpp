@@ -3,9 +3,10 @@
 #include "kernels.h"
 
 #include "columns.h"
-#include "element.h"
+#include "merge.h"
 #include "runs.h"
 #include "strided.h"
+#include "vector.h"
 
 namespace onnxnorm::cpu {
 namespace ONNXNORM_ISA_NAMESPACE {
@@ -14,13 +15,21 @@ namespace {
 template <class T>
 void widen(const void* from, int64_t stride, int64_t count, void* to) {
   const T* values = static_cast<const T*>(from);
-  for (int64_t i = 0; i < count; ++i) static_cast<Compute<T>*>(to)[i] = to_float(values[i * stride]);
+  Compute<T>* widened = static_cast<Compute<T>*>(to);
+  if (stride == 1) {
+    for_vectors<Compute<T>>(count, [&](int64_t i, auto extent) {
+      store(load(values + i, extent, Vector<Compute<T>>{}), widened + i, extent);
+    });
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) widened[i] = value_at(values + i * stride);
 }
 
 template <class T>
 constexpr ElementKernels kernels_for() {
-  return {&normalize_runs<T>, &run_moments<T>,   &apply_run<T>,         &normalize_columns<T>, &column_moments<T>,
-          &apply_columns<T>,  &normalize_strided<T>, &widen<T>};
+  return {&normalize_runs<T>,    &run_moments<T>,    &apply_run<T>,
+          &normalize_columns<T>, &column_moments<T>, &apply_columns<T>,
+          &normalize_strided<T>, &merge_moments,     &widen<T>};
 }
 
 }  // namespace

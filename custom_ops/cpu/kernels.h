@@ -20,13 +20,6 @@ struct Affine {
   int64_t inner;
 };
 
-/// Mean and variance of `count` values, mergeable.
-struct Moments {
-  double mean;
-  double variance;
-  double count;
-};
-
 /// Groups that are dense runs of X, or `runs` runs of `depth` elements, `pitch` apart.
 struct RunsTask {
   const void* x;
@@ -46,6 +39,8 @@ struct ColumnsTask {
   const void* x;
   void* y;
   int64_t first_index;  // flat index in X of the rectangle's corner
+  int64_t samples;      // of which the task takes the same rectangle
+  int64_t sample_pitch;
   int64_t rows;
   int64_t pitch;
   int64_t groups;
@@ -65,14 +60,20 @@ struct StridedTask {
 
 struct ElementKernels {
   void (*normalize_runs)(const RunsTask&);
-  void (*run_moments)(const void* x, int64_t first_index, int64_t count, Moments*);
-  void (*apply_run)(const RunsTask&, const Moments&);
+  void (*run_moments)(const void* x, int64_t first_index, int64_t count, double* mean, double* variance);
+  void (*apply_run)(const RunsTask&, double mean, double variance);
 
   void (*normalize_columns)(const ColumnsTask&);
-  void (*column_moments)(const ColumnsTask&, Moments* per_group);
-  void (*apply_columns)(const ColumnsTask&, const Moments* per_group);
+  /// Of the task's first sample; one mean and variance per group.
+  void (*column_moments)(const ColumnsTask&, double* mean, double* variance);
+  void (*apply_columns)(const ColumnsTask&, const double* mean, const double* variance);
 
   void (*normalize_strided)(const StridedTask&);
+
+  /// Mean and variance of groups whose parts are known: part p of group g at index p * groups + g, of counts[p]
+  /// elements.
+  void (*merge_moments)(const double* means, const double* variances, const double* counts, int64_t parts,
+                        int64_t groups, double* mean, double* variance);
 
   /// to[i] = from[i * stride] in the compute type.
   void (*widen)(const void* from, int64_t stride, int64_t count, void* to);

@@ -22,8 +22,8 @@ constexpr int64_t segment_size = 128 << 10;
 constexpr int64_t serial_size = 32 << 10;
 /// Samples that are summed, then normalized, before the next ones: what a shared cache still holds the second time.
 constexpr int64_t wave_size = 4 << 20;
-/// A rectangle of columns narrower than a few cache lines would read most of its memory in vain.
-constexpr int64_t narrow_columns = 256;
+/// A rectangle of columns narrower than this reads too few neighbouring cache lines of each row.
+constexpr int64_t narrow_columns = 1024;
 
 int64_t element_size(Element element) {
   switch (element) {
@@ -173,26 +173,6 @@ void parallel(Executor& executor, bool serial, int64_t count, const Body& body) 
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-/// Merges `count` moments that lie `stride` apart.
-Moments merge(const Moments* parts, int64_t count, int64_t stride) {
-  // Relative to the first mean, so that equal means merge to themselves exactly.
-  const double anchor = parts[0].mean;
-  double total = 0, sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const Moments& part = parts[i * stride];
-    total += part.count;
-    sum += part.count * (part.mean - anchor);
-  }
-  const double shift = sum / total;
-  double squares = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const Moments& part = parts[i * stride];
-    const double distance = (part.mean - anchor) - shift;
-    squares += part.count * (part.variance + distance * distance);
-  }
-  return {anchor + shift, squares / total, total};
-}
-
 struct Job {
   const Normalization& normalization;
   const ElementKernels& kernels;
@@ -205,8 +185,9 @@ struct Job {
   RunsTask runs(int64_t first_index, int64_t groups, int64_t runs, int64_t pitch, int64_t depth) const {
     return {normalization.x, normalization.y, first_index, groups, runs, pitch, depth, normalization.epsilon, affine};
   }
-  ColumnsTask columns(int64_t first_index, int64_t rows, int64_t groups) const {
-    return {normalization.x, normalization.y, first_index,           rows,  view.groups * view.depth,
+  ColumnsTask columns(int64_t first_index, int64_t samples, int64_t rows, int64_t groups) const {
+    const int64_t pitch = view.groups * view.depth;
+    return {normalization.x, normalization.y, first_index,           samples, view.outer * pitch, rows, pitch,
             groups,          view.depth,      normalization.epsilon, affine};
   }
 };
@@ -219,27 +200,33 @@ void normalize_dense(const Job& job) {
     const int64_t groups_per_task = std::max<int64_t>(1, task_size / (depth * job.size));
     parallel(job.executor, job.serial, ceiling(groups, groups_per_task), [&](int64_t task) {
       const int64_t first = task * groups_per_task;
-      job.kernels.normalize_runs(
-          job.runs(first * depth, std::min(groups_per_task, groups - first), 1, depth, depth));
+      job.kernels.normalize_runs(job.runs(first * depth, std::min(groups_per_task, groups - first), 1, depth, depth));
     });
     return;
   }
   const int64_t segment = segment_size / job.size;
   const int64_t segments = ceiling(depth, segment);
   const int64_t groups_per_wave = std::max<int64_t>(1, wave_size / (depth * job.size));
-  std::vector<Moments> parts(static_cast<size_t>(segments * groups_per_wave));
-  std::vector<Moments> whole(static_cast<size_t>(groups_per_wave));
+  const auto length = [&](int64_t task) { return std::min(segment, depth - task % segments * segment); };
+  std::vector<double> counts;
+  for (int64_t s = 0; s < segments; ++s) counts.push_back(static_cast<double>(length(s)));
+  std::vector<double> means(static_cast<size_t>(segments * groups_per_wave));
+  std::vector<double> variances(means.size());
+  std::vector<double> mean(static_cast<size_t>(groups_per_wave));
+  std::vector<double> variance(mean.size());
   for (int64_t first = 0; first < groups; first += groups_per_wave) {
     const int64_t count = std::min(groups_per_wave, groups - first);
     const auto begin = [&](int64_t task) { return (first + task / segments) * depth + task % segments * segment; };
-    const auto length = [&](int64_t task) { return std::min(segment, depth - task % segments * segment); };
     parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
-      job.kernels.run_moments(job.normalization.x, begin(task), length(task), &parts[static_cast<size_t>(task)]);
+      job.kernels.run_moments(job.normalization.x, begin(task), length(task), &means[task], &variances[task]);
     });
-    for (int64_t g = 0; g < count; ++g) whole[static_cast<size_t>(g)] = merge(&parts[g * segments], segments, 1);
+    for (int64_t g = 0; g < count; ++g) {
+      const int64_t part = g * segments;
+      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, &mean[g], &variance[g]);
+    }
     parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
       const int64_t size = length(task);
-      job.kernels.apply_run(job.runs(begin(task), 1, 1, size, size), whole[static_cast<size_t>(task / segments)]);
+      job.kernels.apply_run(job.runs(begin(task), 1, 1, size, size), mean[task / segments], variance[task / segments]);
     });
   }
 }
@@ -268,16 +255,15 @@ void normalize_columns(const Job& job) {
     const int64_t blocks = ceiling(view.groups, groups_per_task);
     // Evenly: a narrow last block would cost as much as a wide one.
     const int64_t even = ceiling(view.groups, blocks);
-    const int64_t samples_per_task =
-        blocks > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
+    const int64_t samples_per_task = blocks > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
     parallel(job.executor, job.serial, ceiling(view.batch, samples_per_task) * blocks, [&](int64_t task) {
       const int64_t first_group = task % blocks * even;
       const int64_t groups = std::min(even, view.groups - first_group);
       if (groups <= 0) return;
       const int64_t first = task / blocks * samples_per_task;
-      for (int64_t n = first; n < std::min(view.batch, first + samples_per_task); ++n) {
-        job.kernels.normalize_columns(job.columns(n * sample + first_group * view.depth, view.outer, groups));
-      }
+      const int64_t samples = std::min(samples_per_task, view.batch - first);
+      job.kernels.normalize_columns(
+          job.columns(first * sample + first_group * view.depth, samples, view.outer, groups));
     });
     return;
   }
@@ -286,31 +272,36 @@ void normalize_columns(const Job& job) {
   const int64_t rows = std::max<int64_t>(1, segment_size / (groups_per_block * group_bytes));
   const int64_t segments = ceiling(view.outer, rows);
   const int64_t samples_per_wave = std::max<int64_t>(1, wave_size / (sample * job.size));
-  std::vector<Moments> parts(static_cast<size_t>(samples_per_wave * segments * view.groups));
-  std::vector<Moments> whole(static_cast<size_t>(samples_per_wave * view.groups));
+  std::vector<double> counts;
+  for (int64_t s = 0; s < segments; ++s) {
+    counts.push_back(static_cast<double>(std::min(rows, view.outer - s * rows) * view.depth));
+  }
+  std::vector<double> means(static_cast<size_t>(samples_per_wave * segments * view.groups));
+  std::vector<double> variances(means.size());
+  std::vector<double> mean(static_cast<size_t>(samples_per_wave * view.groups));
+  std::vector<double> variance(mean.size());
   for (int64_t first = 0; first < view.batch; first += samples_per_wave) {
     const int64_t count = std::min(samples_per_wave, view.batch - first);
     const auto rectangle = [&](int64_t task) {
       const int64_t first_group = task % blocks * groups_per_block;
       const int64_t first_row = task / blocks % segments * rows;
       const int64_t n = first + task / (blocks * segments);
-      return job.columns(n * sample + first_row * pitch + first_group * view.depth,
+      return job.columns(n * sample + first_row * pitch + first_group * view.depth, 1,
                          std::min(rows, view.outer - first_row), std::min(groups_per_block, view.groups - first_group));
     };
     parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
-      Moments* const to = &parts[static_cast<size_t>(task / blocks * view.groups + task % blocks * groups_per_block)];
-      job.kernels.column_moments(rectangle(task), to);
+      const int64_t part = task / blocks * view.groups + task % blocks * groups_per_block;
+      job.kernels.column_moments(rectangle(task), &means[part], &variances[part]);
     });
-    parallel(job.executor, job.serial || segments * view.groups < 4096, count, [&](int64_t n) {
-      for (int64_t g = 0; g < view.groups; ++g) {
-        whole[static_cast<size_t>(n * view.groups + g)] =
-            merge(&parts[static_cast<size_t>(n * segments * view.groups + g)], segments, view.groups);
-      }
+    parallel(job.executor, job.serial || segments * view.groups < 16384, count, [&](int64_t n) {
+      const int64_t part = n * segments * view.groups;
+      const int64_t group = n * view.groups;
+      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, view.groups, &mean[group],
+                                &variance[group]);
     });
     parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
-      const int64_t n = task / (blocks * segments);
-      job.kernels.apply_columns(rectangle(task),
-                                &whole[static_cast<size_t>(n * view.groups + task % blocks * groups_per_block)]);
+      const int64_t group = task / (blocks * segments) * view.groups + task % blocks * groups_per_block;
+      job.kernels.apply_columns(rectangle(task), &mean[group], &variance[group]);
     });
   }
 }

@@ -5,8 +5,8 @@
 // repeated with the mean they found.
 #pragma once
 
-#include "element.h"
 #include "kernels.h"
+#include "vector.h"
 
 namespace onnxnorm::cpu {
 namespace ONNXNORM_ISA_NAMESPACE {
@@ -20,113 +20,130 @@ struct Statistics {
   double variance;
 };
 
+/// What maps an element to its normalized value, (x - shift) * factor + offset.
+template <class C>
+struct Map {
+  C shift;
+  C factor;
+  C offset;
+};
+
+template <class C>
+inline Map<C> map_of(const Statistics<C>& statistics, double epsilon) {
+  const double reciprocal = reciprocal_deviation(statistics.variance, epsilon);
+  return {statistics.shift, static_cast<C>(reciprocal), static_cast<C>(-statistics.offset * reciprocal)};
+}
+
+template <class C>
+inline Statistics<C> statistics_of(double mean, double variance) {
+  const C shift = static_cast<C>(mean);
+  return {shift, mean - static_cast<double>(shift), variance};
+}
+
 /// A shift is repaired when its distance from the mean exceeds two standard deviations: below that it costs less than
 /// a bit or two of the variance.
-inline bool bad_shift(double offset, double variance) { return offset * offset > 4 * variance; }
-
-inline bool is_finite(double value) { return value - value == 0; }
+template <class C>
+inline bool bad_shift(C offset, C variance) {
+  return offset * offset > 4 * variance;
+}
 
 template <class C>
 struct Sums {
-  C first;
-  C second;
-};
+  Vector<C> first{};
+  Vector<C> second{};
 
-/// Four streams keep enough additions in flight; a quarter of a tile is short enough for sums in the compute type.
-template <class C>
-inline Sums<C> shifted_sums(const C* x, int64_t count, C shift) {
-  C first = 0, second = 0;
-  int64_t done = 0;
-  if (count >= 512) {
-    const int64_t quarter = count / 4;
-    const C *x1 = x + quarter, *x2 = x1 + quarter, *x3 = x2 + quarter;
-    C f0 = 0, f1 = 0, f2 = 0, f3 = 0, s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : f0, f1, f2, f3, s0, s1, s2, s3)
-    for (int64_t i = 0; i < quarter; ++i) {
-      const C d0 = x[i] - shift, d1 = x1[i] - shift, d2 = x2[i] - shift, d3 = x3[i] - shift;
-      f0 += d0;
-      f1 += d1;
-      f2 += d2;
-      f3 += d3;
-      s0 += d0 * d0;
-      s1 += d1 * d1;
-      s2 += d2 * d2;
-      s3 += d3 * d3;
-    }
-    first = (f0 + f1) + (f2 + f3);
-    second = (s0 + s1) + (s2 + s3);
-    done = 4 * quarter;
-  }
-#pragma omp simd reduction(+ : first, second)
-  for (int64_t i = done; i < count; ++i) {
-    const C d = x[i] - shift;
+  void add(Vector<C> d) {
     first += d;
     second += d * d;
   }
-  return {first, second};
+  void add(const Sums& other) {
+    first += other.first;
+    second += other.second;
+  }
+};
+
+/// Elements summed in the compute type before a flush to double.
+constexpr int64_t run_per_flush = 4096;
+
+/// Several sums keep enough additions in flight.
+template <class T>
+inline Sums<Compute<T>> shifted_sums(const T* x, int64_t count, Compute<T> shift) {
+  using C = Compute<T>;
+  Sums<C> s0, s1, s2, s3;
+  int64_t i = 0;
+  for (; i + 4 * lanes<C> <= count; i += 4 * lanes<C>) {
+    s0.add(load(x + i) - shift);
+    s1.add(load(x + i + lanes<C>) - shift);
+    s2.add(load(x + i + 2 * lanes<C>) - shift);
+    s3.add(load(x + i + 3 * lanes<C>) - shift);
+  }
+  for_vectors<C>(count - i, [&](int64_t j, auto extent) { s0.add(load(x + i + j, extent, broadcast(shift)) - shift); });
+  s0.add(s1);
+  s2.add(s3);
+  s0.add(s2);
+  return s0;
 }
 
-/// The mean of elements spread over the run, taken relative to the first one: a constant run gives its constant.
+/// Which vectors of a run of `count` elements its shift is sampled from: spread over the run. With s of n elements a
+/// lone outlier among equals puts the shift sqrt(n) / s deviations off.
+template <class C>
+struct Sample {
+  Sample(int64_t count, int64_t most_vectors)
+      : vectors(smaller(count / lanes<C>, most_vectors)),
+        step(vectors > 1 ? (count - lanes<C>) / (vectors - 1) : 0),
+        elements(vectors > 0 ? vectors * lanes<C> : count) {}
+
+  int64_t vectors;  // 0: the run is shorter than a vector, and taken whole
+  int64_t step;
+  int64_t elements;
+};
+
+/// Sum of (x - anchor) over a sample.
 template <class T>
-inline Compute<T> sampled_mean(const T* x, int64_t count) {
+inline Vector<Compute<T>> sampled_sum(const T* x, const Sample<Compute<T>>& sample, Compute<T> anchor) {
   using C = Compute<T>;
-  constexpr int64_t chunk = 16;
-  // With s samples a lone outlier among n zeros puts the shift sqrt(n) / s deviations off.
-  const int64_t chunks = count < 2048 ? 4 : 8;
-  const C anchor = to_float(x[0]);
-  C sum = 0;
-  if (count < chunks * chunk) {
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < count; ++i) sum += static_cast<C>(to_float(x[i])) - anchor;
-    return anchor + sum / static_cast<C>(count);
-  }
-  const int64_t step = (count - chunk) / (chunks - 1);
-  for (int64_t k = 0; k < chunks; ++k) {
-    const T* from = x + k * step;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < chunk; ++i) sum += static_cast<C>(to_float(from[i])) - anchor;
-  }
-  return anchor + sum / static_cast<C>(chunks * chunk);
+  if (sample.vectors == 0) return load(x, Part{sample.elements}, broadcast(anchor)) - anchor;
+  Vector<C> sum{};
+  for (int64_t v = 0; v < sample.vectors; ++v) sum += load(x + v * sample.step) - anchor;
+  return sum;
 }
 
 /// For values whose squares leave float's range: slow and rare. What is not finite itself ends as NaN here.
 template <class T>
 Statistics<Compute<T>> statistics_in_double(const T* x, int64_t runs, int64_t pitch, int64_t depth) {
   const double count = static_cast<double>(runs) * static_cast<double>(depth);
-  const double anchor = static_cast<double>(to_float(x[0]));
+  const double anchor = static_cast<double>(value_at(x));
   double sum = 0;
   for (int64_t r = 0; r < runs; ++r) {
-    for (int64_t i = 0; i < depth; ++i) sum += static_cast<double>(to_float(x[r * pitch + i])) - anchor;
+    for (int64_t i = 0; i < depth; ++i) sum += static_cast<double>(value_at(x + r * pitch + i)) - anchor;
   }
   const double mean = anchor + sum / count;
   double squares = 0;
   for (int64_t r = 0; r < runs; ++r) {
     for (int64_t i = 0; i < depth; ++i) {
-      const double d = static_cast<double>(to_float(x[r * pitch + i])) - mean;
+      const double d = static_cast<double>(value_at(x + r * pitch + i)) - mean;
       squares += d * d;
     }
   }
-  const auto shift = static_cast<Compute<T>>(mean);
-  return {shift, mean - static_cast<double>(shift), squares / count};
+  return statistics_of<Compute<T>>(mean, squares / count);
 }
 
 template <class T>
 inline Statistics<Compute<T>> runs_statistics(const T* x, int64_t runs, int64_t pitch, int64_t depth) {
   using C = Compute<T>;
-  C buffer[tile_size];
   const double count = static_cast<double>(runs) * static_cast<double>(depth);
-  Statistics<C> result{sampled_mean(x, depth), 0, 0};
+  const C anchor = value_at(x);
+  const Sample<C> sample(depth, 16);
+  const C sum = sum_of_lanes<C>(sampled_sum(x, sample, anchor));
+  Statistics<C> result{anchor + sum / static_cast<C>(sample.elements), 0, 0};
   for (bool repaired = false;; repaired = true) {
     double first = 0, second = 0;
     for (int64_t r = 0; r < runs; ++r) {
-      const T* run = x + r * pitch;
-      // Longer tiles where nothing is converted: fewer flushes to double.
-      constexpr int64_t tile = sizeof(T) == sizeof(C) ? 4 * tile_size : tile_size;
-      for (int64_t begin = 0; begin < depth; begin += tile) {
-        const int64_t size = smaller(tile, depth - begin);
-        const Sums<C> sums = shifted_sums(widened(run + begin, size, buffer), size, result.shift);
-        first += static_cast<double>(sums.first);
-        second += static_cast<double>(sums.second);
+      for (int64_t begin = 0; begin < depth; begin += run_per_flush) {
+        const T* from = x + r * pitch + begin;
+        const Sums<C> sums = shifted_sums(from, smaller(run_per_flush, depth - begin), result.shift);
+        first += static_cast<double>(sum_of_lanes<C>(sums.first));
+        second += static_cast<double>(sum_of_lanes<C>(sums.second));
       }
     }
     if (sizeof(C) < sizeof(double) && !is_finite(second)) return statistics_in_double(x, runs, pitch, depth);
@@ -137,90 +154,217 @@ inline Statistics<Compute<T>> runs_statistics(const T* x, int64_t runs, int64_t 
   }
 }
 
+/// For a vector of rows.
 template <class C>
-inline void apply_scalars(const C* x, int64_t count, C shift, C factor, C bias, C* y) {
+inline void reciprocal_deviations(const C* variances, C epsilon, C* factors) {
 #pragma omp simd
-  for (int64_t i = 0; i < count; ++i) y[i] = (x[i] - shift) * factor + bias;
+  for (int64_t r = 0; r < lanes<C>; ++r) factors[r] = reciprocal_deviation(variances[r], epsilon);
 }
 
-template <class C>
-inline void apply_vectors(const C* x, int64_t count, C shift, C factor, C offset, const C* scale, const C* bias, C* y) {
-#pragma omp simd
-  for (int64_t i = 0; i < count; ++i) y[i] = ((x[i] - shift) * factor + offset) * scale[i] + bias[i];
-}
+/// Rows this short are taken several at a time, so that what is done once a row is done for a vector of rows at once.
+constexpr int64_t short_row_bytes = 8 << 10;
+/// What the rows of one such block may take of the first-level cache between their statistics and their results.
+constexpr int64_t block_bytes = 16 << 10;
+static_assert(block_bytes >= short_row_bytes, "a block holds at least a row");
 
-/// Normalizes a run that begins at flat index `index` of X.
+/// The maps of up to a vector of short rows.
 template <class T>
-inline void apply_to_run(const T* x, T* y, int64_t index, int64_t count, const Statistics<Compute<T>>& statistics,
-                         double epsilon, const Affine& affine) {
+inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, double epsilon, Map<Compute<T>>* maps) {
   using C = Compute<T>;
-  const double reciprocal = reciprocal_deviation(statistics.variance, epsilon);
-  const C shift = statistics.shift;
-  const C factor = static_cast<C>(reciprocal);
-  const C offset = static_cast<C>(-statistics.offset * reciprocal);
+  using V = Vector<C>;
+  alignas(vector_bytes) C anchors[lanes<C>], shifts[lanes<C>], factors[lanes<C>], offsets[lanes<C>];
+  V first[lanes<C>], second[lanes<C>];
+  const Sample<C> sample(depth, 8);
+  for (int64_t r = 0; r < lanes<C>; ++r) {
+    const T* row = x + smaller(r, rows - 1) * depth;
+    anchors[r] = value_at(row);
+    first[r] = sampled_sum(row, sample, anchors[r]);
+  }
+  store(load(anchors) + sums_of_rows<C>(first) * (C(1) / static_cast<C>(sample.elements)), shifts);
+  for (int64_t r = 0; r < lanes<C>; ++r) {
+    Sums<C> s0, s1;
+    if (r < rows) {
+      const T* row = x + r * depth;
+      const C shift = shifts[r];
+      int64_t i = 0;
+      for (; i + 2 * lanes<C> <= depth; i += 2 * lanes<C>) {
+        s0.add(load(row + i) - shift);
+        s1.add(load(row + i + lanes<C>) - shift);
+      }
+      for_vectors<C>(depth - i,
+                     [&](int64_t j, auto extent) { s0.add(load(row + i + j, extent, broadcast(shift)) - shift); });
+      s0.add(s1);
+    }
+    first[r] = s0.first;
+    second[r] = s0.second;
+  }
+  const C share = C(1) / static_cast<C>(depth);
+  const V offset = sums_of_rows<C>(first) * share;
+  const V variance = sums_of_rows<C>(second) * share - offset * offset;
+  alignas(vector_bytes) C variances[lanes<C>];
+  store(offset, offsets);
+  store(variance, variances);
+  reciprocal_deviations(variances, static_cast<C>(epsilon), factors);
+  for (int64_t r = 0; r < rows; ++r) {
+    const bool lost = !is_finite(static_cast<double>(variances[r]));
+    if (lost || bad_shift(offsets[r], variances[r])) {
+      maps[r] = map_of(runs_statistics(x + r * depth, 1, depth, depth), epsilon);
+    } else {
+      maps[r] = {shifts[r], factors[r], -offsets[r] * factors[r]};
+    }
+  }
+}
+
+/// Where in the tables of scale and bias a walk along X is.
+class AffineCursor {
+ public:
+  AffineCursor(const Affine& affine, int64_t index)
+      : inner_(affine.inner),
+        period_(affine.period),
+        entry_(affine.period == 1 ? 0 : index / affine.inner % affine.period),
+        covered_(affine.period == 1  ? INT64_MAX
+                 : affine.inner == 1 ? affine.period - entry_
+                                     : affine.inner - index % affine.inner) {}
+
+  int64_t entry() const { return entry_; }
+  /// Elements to the end of this entry's reign, or of the table where every element has its own entry.
+  int64_t covered() const { return covered_; }
+
+  void advance(int64_t count) {
+    if (period_ == 1) return;
+    covered_ -= count;
+    entry_ += inner_ == 1 ? count : covered_ == 0;
+    if (entry_ == period_) entry_ = 0;
+    if (covered_ == 0) covered_ = inner_ == 1 ? period_ : inner_;
+  }
+
+ private:
+  int64_t inner_;
+  int64_t period_;
+  int64_t entry_;
+  int64_t covered_;
+};
+
+/// Normalizes `count` elements from where the cursor stands.
+template <class T>
+inline void apply_map(const T* x, T* y, int64_t count, const Map<Compute<T>>& map, const Affine& affine,
+                      AffineCursor& cursor) {
+  using C = Compute<T>;
   const C* scale = static_cast<const C*>(affine.scale);
   const C* bias = static_cast<const C*>(affine.bias);
-  C in_buffer[tile_size], out_buffer[tile_size];
-  constexpr int64_t tile = sizeof(T) == sizeof(C) ? INT64_MAX : tile_size;
-
-  int64_t entry = affine.period == 1 ? 0 : index / affine.inner % affine.period;
-  // How much of the run the current table entry (inner > 1) or the rest of the table (inner == 1) still covers.
-  int64_t covered = affine.inner == 1 ? affine.period - entry : affine.inner - index % affine.inner;
-  if (affine.period == 1) covered = count;
+  const bool varies = affine.inner == 1 && affine.period > 1;
   while (count > 0) {
-    const int64_t size = smaller(tile, smaller(covered, count));
-    const C* in = widened(x, size, in_buffer);
-    C* out = landing(y, out_buffer);
-    if (affine.inner == 1 && affine.period > 1) {
-      apply_vectors(in, size, shift, factor, offset, scale + entry, bias + entry, out);
-      entry += size;
+    const int64_t size = smaller(cursor.covered(), count);
+    const int64_t entry = cursor.entry();
+    const C shift = map.shift;
+    if (varies) {
+      const C *scales = scale + entry, *biases = bias + entry;
+      for_vectors<C>(size, [&](int64_t i, auto extent) {
+        const Vector<C> normalized = (load(x + i, extent, Vector<C>{}) - shift) * map.factor + map.offset;
+        store(normalized * load(scales + i, extent, Vector<C>{}) + load(biases + i, extent, Vector<C>{}), y + i,
+              extent);
+      });
     } else {
-      apply_scalars(in, size, shift, factor * scale[entry], offset * scale[entry] + bias[entry], out);
+      const C factor = map.factor * scale[entry], offset = map.offset * scale[entry] + bias[entry];
+      for_vectors<C>(size, [&](int64_t i, auto extent) {
+        store((load(x + i, extent, Vector<C>{}) - shift) * factor + offset, y + i, extent);
+      });
     }
-    land(out, size, y);
+    cursor.advance(size);
     x += size;
     y += size;
     count -= size;
-    covered -= size;
-    if (covered == 0) {
-      if (affine.inner > 1) ++entry;
-      if (entry == affine.period) entry = 0;
-      covered = affine.inner == 1 ? affine.period : affine.inner;
+  }
+}
+
+/// Rows no longer than a vector, each held in one from first to last. scale and bias are those of every row.
+template <class T>
+inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, double epsilon, const Affine& affine) {
+  using C = Compute<T>;
+  using V = Vector<C>;
+  const Part part{depth};
+  const C share = C(1) / static_cast<C>(depth);
+  const V scale = load(static_cast<const C*>(affine.scale), part, V{});
+  const V bias = load(static_cast<const C*>(affine.bias), part, V{});
+  const V covered = load(&vector_of_ones<C>.values[0], part, V{});
+  alignas(vector_bytes) C means[lanes<C>], variances[lanes<C>], factors[lanes<C>];
+  V centered[lanes<C>], sums[lanes<C>];
+  for (int64_t begin = 0; begin < rows; begin += lanes<C>) {
+    const int64_t size = smaller(lanes<C>, rows - begin);
+    for (int64_t r = 0; r < lanes<C>; ++r) {
+      // Relative to the row's first element: constant rows come out as zeros.
+      const T* row = x + (begin + smaller(r, size - 1)) * depth;
+      const C anchor = value_at(row);
+      centered[r] = load(row, part, broadcast(anchor)) - anchor;
+      sums[r] = centered[r];
+    }
+    store(sums_of_rows<C>(sums) * share, means);
+    for (int64_t r = 0; r < lanes<C>; ++r) {
+      centered[r] -= covered * means[r];
+      sums[r] = centered[r] * centered[r];
+    }
+    store(sums_of_rows<C>(sums) * share, variances);
+    reciprocal_deviations(variances, static_cast<C>(epsilon), factors);
+    for (int64_t r = 0; r < size; ++r) {
+      const int64_t row = (begin + r) * depth;
+      if (is_finite(static_cast<double>(variances[r]))) {
+        store(centered[r] * factors[r] * scale + bias, y + row, part);
+      } else {
+        AffineCursor cursor(affine, 0);
+        const auto map = map_of(statistics_in_double(x + row, 1, depth, depth), epsilon);
+        apply_map(x + row, y + row, depth, map, affine, cursor);
+      }
     }
   }
 }
 
 template <class T>
 void normalize_runs(const RunsTask& task) {
+  using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + task.first_index;
   T* y = static_cast<T*>(task.y) + task.first_index;
+  const int64_t depth = task.depth;
+  if (task.runs == 1 && depth <= lanes<C> && task.affine->inner == 1 && task.affine->period == depth) {
+    normalize_tiny_rows(x, y, task.groups, depth, task.epsilon, *task.affine);
+    return;
+  }
+  if (task.runs == 1 && depth * static_cast<int64_t>(sizeof(T)) <= short_row_bytes) {
+    AffineCursor cursor(*task.affine, task.first_index);
+    Map<C> maps[lanes<C>];
+    const int64_t block = smaller(lanes<C>, block_bytes / (depth * static_cast<int64_t>(sizeof(T))));
+    for (int64_t g = 0; g < task.groups; g += block) {
+      const int64_t rows = smaller(block, task.groups - g);
+      short_rows_maps(x + g * depth, rows, depth, task.epsilon, maps);
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t row = (g + r) * depth;
+        apply_map(x + row, y + row, depth, maps[r], *task.affine, cursor);
+      }
+    }
+    return;
+  }
   for (int64_t g = 0; g < task.groups; ++g) {
-    const int64_t group = g * task.depth;
-    const auto statistics = runs_statistics(x + group, task.runs, task.pitch, task.depth);
+    const int64_t group = g * depth;
+    const Map<C> map = map_of(runs_statistics(x + group, task.runs, task.pitch, depth), task.epsilon);
     for (int64_t r = 0; r < task.runs; ++r) {
       const int64_t run = group + r * task.pitch;
-      apply_to_run(x + run, y + run, task.first_index + run, task.depth, statistics, task.epsilon, *task.affine);
+      AffineCursor cursor(*task.affine, task.first_index + run);
+      apply_map(x + run, y + run, depth, map, *task.affine, cursor);
     }
   }
 }
 
 template <class T>
-void run_moments(const void* x, int64_t first_index, int64_t count, Moments* moments) {
+void run_moments(const void* x, int64_t first_index, int64_t count, double* mean, double* variance) {
   const auto statistics = runs_statistics(static_cast<const T*>(x) + first_index, 1, count, count);
-  *moments = {static_cast<double>(statistics.shift) + statistics.offset, statistics.variance,
-              static_cast<double>(count)};
-}
-
-template <class C>
-inline Statistics<C> statistics_of(const Moments& moments) {
-  const C shift = static_cast<C>(moments.mean);
-  return {shift, moments.mean - static_cast<double>(shift), moments.variance};
+  *mean = static_cast<double>(statistics.shift) + statistics.offset;
+  *variance = statistics.variance;
 }
 
 template <class T>
-void apply_run(const RunsTask& task, const Moments& moments) {
-  apply_to_run(static_cast<const T*>(task.x) + task.first_index, static_cast<T*>(task.y) + task.first_index,
-               task.first_index, task.depth, statistics_of<Compute<T>>(moments), task.epsilon, *task.affine);
+void apply_run(const RunsTask& task, double mean, double variance) {
+  AffineCursor cursor(*task.affine, task.first_index);
+  apply_map(static_cast<const T*>(task.x) + task.first_index, static_cast<T*>(task.y) + task.first_index, task.depth,
+            map_of(statistics_of<Compute<T>>(mean, variance), task.epsilon), *task.affine, cursor);
 }
 
 }  // namespace

@@ -2,9 +2,8 @@
 // per instruction set: see kernels.cpp.
 #pragma once
 
-#include "element.h"
 #include "kernels.h"
-#include "runs.h"
+#include "vector.h"
 
 namespace onnxnorm::cpu {
 namespace ONNXNORM_ISA_NAMESPACE {
@@ -36,7 +35,7 @@ inline Position locate(const Dimension* dimensions, int64_t rank, bool reduced, 
 
 template <class T>
 inline double value(const void* values, int64_t index) {
-  return static_cast<double>(to_float(static_cast<const T*>(values)[index]));
+  return static_cast<double>(value_at(static_cast<const T*>(values) + index));
 }
 
 template <class T>
@@ -68,7 +67,7 @@ void normalize_strided(const StridedTask& task) {
       const double result =
           normalized * value<T>(from.scale, group.scale + at.scale) + value<T>(from.bias, group.bias + at.bias);
       T* y = static_cast<T*>(from.y) + group.x + at.x;
-      *y = narrowed(static_cast<Compute<T>>(result), y);
+      put(static_cast<Compute<T>>(result), y);
     }
   }
 }

@@ -57,12 +57,12 @@ std::vector<bool> reduced_axes(const std::vector<int64_t>& axes, const Shape& x)
   for (const int64_t axis : axes) {
     const int64_t from_front = axis < 0 ? axis + rank : axis;
     if (from_front < 0 || from_front >= rank) {
-      throw std::invalid_argument("axes is " + list(axes) + " for X of shape " + to_string(x) + "; accepted: " +
-                                  text(-rank) + " to " + text(rank - 1));
+      throw std::invalid_argument("axes is " + list(axes) + " for X of shape " + to_string(x) +
+                                  "; accepted: " + text(-rank) + " to " + text(rank - 1));
     }
     if (reduced[static_cast<size_t>(from_front)]) {
-      throw std::invalid_argument("axes is " + list(axes) + " and names axis " + text(from_front) +
-                                  " of X of shape " + to_string(x) + " twice; accepted: distinct axes");
+      throw std::invalid_argument("axes is " + list(axes) + " and names axis " + text(from_front) + " of X of shape " +
+                                  to_string(x) + " twice; accepted: distinct axes");
     }
     reduced[static_cast<size_t>(from_front)] = true;
   }

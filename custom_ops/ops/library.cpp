@@ -40,7 +40,7 @@ OrtCustomOpDomain* domain_for(const OrtApi& api) {
 #endif
 
 extern "C" ONNXNORM_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options,
-                                                                const OrtApiBase* base) noexcept {
+                                                                     const OrtApiBase* base) noexcept {
   using namespace onnxnorm;
   const OrtApi* api = base->GetApi(api_version);
   if (!api) {

@@ -1,4 +1,4 @@
-"""Models of one node, run with the native library, and how far results may be from the float64 reference."""
+"""Models of one node, run with the native library, and how far results may be from the oracle."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
     python tests/custom_ops/run_one_model.py
 
-Needs the onnxnorm wheel and an onnxruntime, and no test tools, so that one wheel can be tried with every ONNX Runtime
-in turn. Prints one line and exits with 0 when every operator and element type gives the right values, in place and from
-several threads, and a wrong model is refused; or, with an ONNX Runtime before 1.18, when the library is refused with a
-clear message.
+Needs the onnxnorm wheel and an onnxruntime, and no test tools, so that one wheel can be tried with
+every ONNX Runtime in turn. Prints one line and exits with 0 when every operator and element type
+gives the right values, in place and from several threads, and a wrong model is refused; or, with an
+ONNX Runtime before 1.18, when the library is refused with a clear message.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def two_norms(operator: str, element: int, attributes: dict[str, Any]) -> onnx.M
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
-def load(model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def load(
+    model: onnx.ModelProto, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -120,7 +122,8 @@ def main() -> int:
         for element in ELEMENTS:
             check(operator, element, options)
     check_refusal(options)
-    print(f"onnxruntime {onnxruntime.__version__}: {len(OPERATORS)} operators right in {len(ELEMENTS)} types")
+    counts = f"{len(OPERATORS)} operators right in {len(ELEMENTS)} types"
+    print(f"onnxruntime {onnxruntime.__version__}: {counts}")
     return 0
 
 

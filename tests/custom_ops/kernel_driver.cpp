@@ -1,0 +1,232 @@
+// Runs the kernels without ONNX Runtime or Python, for the sanitizers: every path of the plan, every element type, in
+// place and not, on threads of its own, against a plain computation in double. Buffers are exactly as long as the
+// tensors, so that a read past an end is seen.
+//
+//     cmake -S custom_ops -B build/asan -DONNXNORM_SANITIZE=address,undefined && cmake --build build/asan -t
+//     check_kernels cmake -S custom_ops -B build/tsan -DONNXNORM_SANITIZE=thread && cmake --build build/tsan -t
+//     check_kernels
+
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/normalize.h"
+
+namespace {
+
+using onnxnorm::cpu::Dimension;
+using onnxnorm::cpu::Element;
+
+class Threads final : public onnxnorm::cpu::Executor {
+ public:
+  explicit Threads(int count) : count_(count) {}
+
+  void run(size_t count, void (*task)(void*, size_t), void* context) override {
+    std::atomic<size_t> next{0};
+    const auto work = [&] {
+      for (size_t i = next++; i < count; i = next++) task(context, i);
+    };
+    std::vector<std::thread> threads;
+    for (int t = 1; t < count_; ++t) threads.emplace_back(work);
+    work();
+    for (std::thread& thread : threads) thread.join();
+  }
+
+ private:
+  int count_;
+};
+
+struct Case {
+  const char* name;
+  std::vector<Dimension> dimensions;
+};
+
+std::vector<Case> cases() {
+  const auto group = [](int64_t n, int64_t outer, int64_t groups, int64_t depth, int64_t inner) {
+    return std::vector<Dimension>{
+        {n, false, 0, 0}, {outer, true, 0, 0}, {groups, false, depth, depth}, {depth, true, 1, 1}, {inner, true, 0, 0}};
+  };
+  return {{"channels last, short rows", group(5, 67, 5, 2, 1)},
+          {"channels last, one row", group(3, 1, 4, 3, 1)},
+          {"channels last, few rows", group(2, 3, 7, 3, 1)},
+          {"channels last, whole sample", group(2, 40, 16, 8, 1)},
+          {"channels last, segments", group(2, 1200, 13, 5, 1)},
+          {"channels last, many groups", group(1, 300, 700, 1, 1)},
+          {"channels last, wide", group(2, 9, 300, 7, 1)},
+          {"channels last, long runs", group(2, 3, 2, 1500, 1)},
+          {"channels first", group(3, 1, 8, 4, 49)},
+          {"channels first, large images", group(2, 1, 3, 2, 900)},
+          {"channels first, segments", group(1, 1, 2, 3, 30011)},
+          {"channels in the middle", group(2, 11, 5, 3, 13)},
+          {"tiny groups", group(40, 1, 25, 1, 9)},
+          {"rows", {{300, false, 0, 0}, {97, true, 1, 1}}},
+          {"short rows", {{301, false, 0, 0}, {10, true, 1, 1}}},
+          {"single elements", {{301, false, 0, 0}, {1, true, 1, 1}}},
+          {"long rows", {{3, false, 0, 0}, {70001, true, 1, 1}}},
+          {"columns", {{70, true, 0, 0}, {33, false, 1, 1}}},
+          {"scale by row", {{7, false, 0, 0}, {30, true, 1, 0}, {33, false, 0, 1}}},
+          {"scale by all", {{7, false, 990, 0}, {30, true, 33, 0}, {33, false, 1, 1}}},
+          {"scalar scale", {{7, false, 0, 0}, {130, true, 0, 0}}},
+          {"every other axis", {{4, true, 0, 0}, {5, false, 0, 0}, {6, true, 0, 0}, {7, false, 8, 0}, {8, true, 1, 1}}},
+          {"empty", {{4, false, 0, 0}, {0, true, 1, 1}}}};
+}
+
+/// Conversions of their own, so that a wrong one in the kernels shows.
+double stored_value(Element element, const unsigned char* from) {
+  if (element == Element::float64) {
+    double value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+  }
+  if (element == Element::float32) {
+    float value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, from, sizeof bits);
+  if (element == Element::bfloat16) {
+    const uint32_t wide = uint32_t{bits} << 16;
+    float value;
+    std::memcpy(&value, &wide, sizeof value);
+    return value;
+  }
+  const int exponent = bits >> 10 & 31;
+  const double fraction = bits & 1023;
+  const double magnitude = exponent ? std::ldexp(1 + fraction / 1024, exponent - 15) : std::ldexp(fraction, -24);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+/// A value that every element type holds exactly: a multiple of 1/16 up to 8.
+void put(Element element, int sixteenths, unsigned char* to) {
+  const double value = sixteenths / 16.0;
+  const float narrow = static_cast<float>(value);
+  if (element == Element::float64) {
+    std::memcpy(to, &value, sizeof value);
+  } else if (element == Element::float32) {
+    std::memcpy(to, &narrow, sizeof narrow);
+  } else if (element == Element::bfloat16) {
+    std::memcpy(to, reinterpret_cast<const unsigned char*>(&narrow) + 2, 2);
+  } else {
+    int exponent;
+    const double fraction = std::frexp(std::fabs(value), &exponent);
+    const auto bits = static_cast<uint16_t>((value < 0 ? 0x8000 : 0) +
+                                            (value == 0 ? 0 : ((exponent + 14) << 10) + (fraction * 2 - 1) * 1024));
+    std::memcpy(to, &bits, sizeof bits);
+  }
+}
+
+struct Tensor {
+  Tensor(Element element, int64_t count, std::mt19937& random)
+      : element(element),
+        size(element == Element::float64   ? 8
+             : element == Element::float32 ? 4
+                                           : 2),
+        bytes(new unsigned char[static_cast<size_t>(count) * size]),
+        length(static_cast<size_t>(count) * size) {
+    std::uniform_int_distribution<int> draw(-127, 127);
+    for (int64_t i = 0; i < count; ++i) put(element, draw(random), bytes.get() + static_cast<size_t>(i) * size);
+  }
+  double operator[](int64_t i) const { return stored_value(element, bytes.get() + static_cast<size_t>(i) * size); }
+
+  Element element;
+  size_t size;
+  std::unique_ptr<unsigned char[]> bytes;
+  size_t length;
+};
+
+/// Visits all elements: body(flat index, group, scale index, bias index).
+template <class Body>
+void for_elements(const std::vector<Dimension>& dimensions, const Body& body) {
+  int64_t total = 1;
+  for (const Dimension& d : dimensions) total *= d.extent;
+  for (int64_t i = 0; i < total; ++i) {
+    int64_t rest = i, group = 0, groups = 1, scale = 0, bias = 0;
+    for (size_t d = dimensions.size(); d-- > 0;) {
+      const int64_t at = rest % dimensions[d].extent;
+      rest /= dimensions[d].extent;
+      scale += at * dimensions[d].scale_stride;
+      bias += at * dimensions[d].bias_stride;
+      if (dimensions[d].reduced) continue;
+      group += at * groups;
+      groups *= dimensions[d].extent;
+    }
+    body(i, static_cast<size_t>(group), scale, bias);
+  }
+}
+
+double worst_error(const Case& test, const Tensor& x, const Tensor& scale, const Tensor& bias, const Tensor& y) {
+  size_t groups = 1;
+  for (const Dimension& d : test.dimensions) groups *= d.reduced ? 1 : static_cast<size_t>(d.extent);
+  std::vector<double> mean(groups), variance(groups), count(groups);
+  for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t, int64_t) { mean[g] += x[i], count[g] += 1; });
+  for (size_t g = 0; g < groups; ++g) mean[g] /= count[g];
+  for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t, int64_t) {
+    variance[g] += (x[i] - mean[g]) * (x[i] - mean[g]) / count[g];
+  });
+  double worst = 0;
+  for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t s, int64_t b) {
+    const double expected = (x[i] - mean[g]) / std::sqrt(variance[g] + 1e-3) * scale[s] + bias[b];
+    const double error = std::fabs(y[i] - expected);
+    if (!(error <= worst)) worst = error;
+  });
+  return worst;
+}
+
+}  // namespace
+
+int main() {
+  const onnxnorm::cpu::Isa& isa = onnxnorm::cpu::isa();
+  if (!isa.kernels) {
+    std::printf("%s\n", isa.error.c_str());
+    return isa.error.find("does not have") == std::string::npos;
+  }
+  std::mt19937 random(1);
+  int passed = 0, failed = 0;
+  for (const Case& test : cases()) {
+    int64_t total = 1, scales = 1, biases = 1;
+    for (const Dimension& d : test.dimensions) {
+      total *= d.extent;
+      scales += d.extent ? (d.extent - 1) * d.scale_stride : 0;
+      biases += d.extent ? (d.extent - 1) * d.bias_stride : 0;
+    }
+    for (const Element element : {Element::float32, Element::float16, Element::bfloat16, Element::float64}) {
+      const Tensor x(element, total, random), scale(element, scales, random), bias(element, biases, random);
+      std::vector<Tensor> results;
+      for (const int threads : {1, 2, 4}) {
+        for (const bool in_place : {false, true}) {
+          Tensor y(element, total, random);
+          if (in_place) std::memcpy(y.bytes.get(), x.bytes.get(), x.length);
+          Threads executor(threads);
+          onnxnorm::cpu::normalize(
+              {element, test.dimensions.data(), static_cast<int64_t>(test.dimensions.size()), 1e-3,
+               in_place ? y.bytes.get() : x.bytes.get(), scale.bytes.get(), bias.bytes.get(), y.bytes.get()},
+              executor);
+          results.push_back(std::move(y));
+        }
+      }
+      bool same = true;
+      for (const Tensor& y : results) same &= std::memcmp(y.bytes.get(), results[0].bytes.get(), y.length) == 0;
+      const double error = worst_error(test, x, scale, bias, results[0]);
+      // Terms of up to about 60; for float64 the plain sums above are what is less exact.
+      const double rounding[] = {0x1p-20, 0x1p-11, 0x1p-8, 0x1p-46};
+      const double allowed = 80 * rounding[static_cast<int>(element)];
+      const bool good = same && error <= allowed;
+      good ? ++passed : ++failed;
+      if (!good) {
+        std::printf("%s, type %d: error %g, allowed %g, %s\n", test.name, static_cast<int>(element), error, allowed,
+                    same ? "same for all threads" : "differs between threads");
+      }
+    }
+  }
+  std::printf("%s: %d passed, %d failed\n", isa.name, passed, failed);
+  return failed != 0;
+}
