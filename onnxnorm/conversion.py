@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from onnx import version_converter
 
 from onnxnorm import capture, concrete, modelfile
 from onnxnorm.errors import ConversionError, MissingDependencyError
+from onnxnorm.frameworks.formula import class_path
 from onnxnorm.graph import layout, native
 from onnxnorm.graph.nodes import all_graphs, keep_only
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
@@ -109,10 +110,14 @@ def convert(
     _check_operators(proto, traced)
     if opset > _TF2ONNX_NEWEST:
         proto = _at_opset(proto, opset)
+    nodes: dict[str, tuple[str, ...]] = {name: (name,) for name in _node_names(proto)}
     if lowering == "native":
-        proto = native.lower(proto)
+        lowered = native.lower(proto)
+        new = _node_names(lowered) - nodes.keys()
+        nodes = {name: tuple(sorted(n for n in new if n.startswith(f"{name}/"))) for name in nodes}
+        proto = lowered
     _check_model(proto)
-    return Conversion(proto, _layer_records(traced, hook, proto, lowering))
+    return Conversion(proto, _layer_records(traced, hook, nodes, lowering))
 
 
 @contextmanager
@@ -317,31 +322,29 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise ConversionError(f"the converted model is not valid ONNX: {error}") from error
 
 
+def _node_names(model: onnx.ModelProto) -> set[str]:
+    return {node.name for graph in all_graphs(model.graph) for node in graph.node}
+
+
 def _layer_records(
-    traced: capture.Trace, hook: _Hook, model: onnx.ModelProto, lowering: str
+    traced: capture.Trace, hook: _Hook, nodes: Mapping[str, tuple[str, ...]], lowering: str
 ) -> tuple[LayerRecord, ...]:
-    present = {node.name for graph in all_graphs(model.graph) for node in graph.node}
+    """One record per layer; ``nodes``: what a custom node has become."""
     built = {known.layer.name for known in traced.known if known.layer.built}
     records = []
     for index, known in enumerate(traced.known):
-        name = known.layer.name
+        name, layer_class = known.layer.name, class_path(known.layer)
         if not known.layer.built and name in built:
             continue  # the template of copies that a wrapper such as Bidirectional runs
-        layer_class = f"{type(known.layer).__module__}.{type(known.layer).__qualname__}"
         if known.overridden:
             reason = f"the subclass overrides {', '.join(known.overridden)}"
             records.append(LayerRecord(name, layer_class, None, "decomposed", (), reason))
             continue
-        made = [(marker, node) for marker, node in hook.made if marker.layer == index]
-        nodes = tuple(
-            node
-            for _, own in made
-            for node in sorted(present)
-            if node == own or (lowering == "native" and node.startswith(f"{own}/"))
-        )
-        reason = "" if nodes else "not part of the model's inference"
-        spec = made[0][0].spec if made else None
-        records.append(LayerRecord(name, layer_class, spec, lowering, nodes, reason))
+        made = [(marker.spec, node) for marker, node in hook.made if marker.layer == index]
+        own = tuple(final for _, node in made for final in nodes.get(node, ()))
+        reason = "" if own else "not part of the model's inference"
+        spec = made[0][0] if made else None
+        records.append(LayerRecord(name, layer_class, spec, lowering, own, reason))
     return tuple(records)
 
 

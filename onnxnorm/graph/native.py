@@ -15,6 +15,8 @@ from onnxnorm.graph.nodes import all_graphs, attributes_of, drop_unused_initiali
 from onnxnorm.opset import DOMAIN, OPERATORS
 from onnxnorm.opset.operator import Site
 
+Shape = tuple[int | None, ...]
+
 
 def lower(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every ``onnxnorm`` node replaced by its operator's lowering.
@@ -79,10 +81,25 @@ def _site(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor], opse
     shape, scale, bias = (_shape(types.get(name)) for name in node.input)
     assert shape is not None  # its type has one
     attributes = {**defaults, **attributes_of(node)}
+    for parameter in (scale, bias):
+        if parameter is not None:
+            shape = _completed(shape, parameter, attributes.get("axis"))
     return Site(attributes, shape, (scale, bias), kind.elem_type, opset)
 
 
-def _shape(kind: onnx.TypeProto.Tensor | None) -> tuple[int | None, ...] | None:
+def _completed(shape: Shape, parameter: Shape, channel_axis: int | None) -> Shape:
+    """The shape with sizes that inference lost and the shape of a parameter tells."""
+    rank = len(shape)
+    if channel_axis is None:
+        told: Shape = (None,) * (rank - len(parameter)) + parameter
+    else:
+        told = tuple(parameter[0] if a == channel_axis % rank else None for a in range(rank))
+    return tuple(
+        own if own is not None or size == 1 else size for own, size in zip(shape, told, strict=True)
+    )
+
+
+def _shape(kind: onnx.TypeProto.Tensor | None) -> Shape | None:
     if kind is None or not kind.HasField("shape"):
         return None
     return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)

@@ -44,11 +44,10 @@ def _lower(site: Site) -> str:
             site, f"Y = InstanceNormalization <epsilon = {epsilon}> (X, scale, bias)\n"
         )
     spatial = [a for a in range(1, rank) if a != axis]
-    parameter_shape = None if axis == rank - 1 else (channels, *(1 for _ in range(axis + 1, rank)))
     return recipes.in_float(
         site,
-        recipes.standardize(site, "X", spatial, "normalized")
-        + recipes.scale_and_bias("normalized", parameter_shape, "Y"),
+        recipes.parameters((channels, *(1 for _ in range(axis + 1, rank))))
+        + recipes.normalize(site, "X", [spatial], "Y"),
     )
 
 

@@ -36,10 +36,10 @@ _BODY = """
     epsilon = Cast <to: int = @stash_type> (epsilon_float)
     variance_epsilon = Add (variance, epsilon)
     deviation = Sqrt (variance_epsilon)
-    normalized = Div (centered, deviation)
     scale_stash = Cast <to: int = @stash_type> (scale)
     bias_stash = Cast <to: int = @stash_type> (bias)
-    scaled = Mul (normalized, scale_stash)
+    factor = Div (scale_stash, deviation)
+    scaled = Mul (centered, factor)
     biased = Add (scaled, bias_stash)
     Y = CastLike (biased, X)
 """
@@ -89,11 +89,7 @@ def _lower(site: Site) -> str:
         # The one standard operator here that has a half precision kernel of its own.
         is_half = site.elem_type == TensorProto.FLOAT16
         return normalization if is_half else recipes.in_float(site, normalization)
-    return recipes.in_float(
-        site,
-        recipes.standardize(site, "X", axes, "normalized")
-        + recipes.scale_and_bias("normalized", None, "Y"),
-    )
+    return recipes.in_float(site, recipes.normalize(site, "X", [axes], "Y", "scale", "bias"))
 
 
 OPERATOR = Operator(

@@ -28,32 +28,54 @@ def in_float(site: Site, statements: str) -> str:
     return f"{casts}{rename(statements, inner)}Y = Cast <to: int = {site.elem_type}> (Y_float)\n"
 
 
-def standardize(site: Site, x: str, axes: Sequence[int], y: str) -> str:
-    """y = x with zero mean and unit variance over axes, in two passes."""
-    double = site.elem_type == TensorProto.DOUBLE
-    epsilon = f"{'double' if double else 'float'} {{{site.attributes['epsilon']!r}}}"
+def parameters(shape: Sequence[int]) -> str:
+    """scale_shaped and bias_shaped: the parameters in a shape that broadcasts to what they meet."""
     return (
-        f"{_reduce_mean(site, x, axes, 'mean')}"
-        f"centered = Sub ({x}, mean)\n"
-        "squared = Mul (centered, centered)\n"
-        f"{_reduce_mean(site, 'squared', axes, 'variance')}"
-        f"epsilon = Constant <value = {epsilon}> ()\n"
-        "variance_epsilon = Add (variance, epsilon)\n"
-        "deviation = Sqrt (variance_epsilon)\n"
-        f"{y} = Div (centered, deviation)\n"
+        f"parameter_shape = {ints(shape)}\n"
+        "scale_shaped = Reshape (scale, parameter_shape)\n"
+        "bias_shaped = Reshape (bias, parameter_shape)\n"
     )
 
 
-def scale_and_bias(x: str, parameter_shape: Sequence[int] | None, y: str) -> str:
-    """y = x · scale + bias, the parameters first brought to parameter_shape if given."""
-    if parameter_shape is None:
-        return f"scaled = Mul ({x}, scale)\n{y} = Add (scaled, bias)\n"
+def normalize(
+    site: Site,
+    x: str,
+    steps: Sequence[Sequence[int]],
+    y: str,
+    scale: str = "scale_shaped",
+    bias: str = "bias_shaped",
+) -> str:
+    """y = (x - mean) · (scale / deviation) + bias.
+
+    Args:
+        site: where the statements stand.
+        x: the input.
+        steps: axes of the statistics, reduced one set after the other: each set a fast path.
+        y: the output.
+        scale: broadcasts to x.
+        bias: broadcasts to x.
+    """
+    element = "double" if site.elem_type == TensorProto.DOUBLE else "float"
     return (
-        f"parameter_shape = {ints(parameter_shape)}\n"
-        "scale_shaped = Reshape (scale, parameter_shape)\n"
-        "bias_shaped = Reshape (bias, parameter_shape)\n"
-        f"scaled = Mul ({x}, scale_shaped)\n"
-        f"{y} = Add (scaled, bias_shaped)\n"
+        f"{_mean(site, x, steps, 'mean')}"
+        f"centered = Sub ({x}, mean)\n"
+        "squared = Mul (centered, centered)\n"
+        f"{_mean(site, 'squared', steps, 'variance')}"
+        f"epsilon = Constant <value = {element} {{{site.attributes['epsilon']!r}}}> ()\n"
+        "variance_epsilon = Add (variance, epsilon)\n"
+        "deviation = Sqrt (variance_epsilon)\n"
+        f"factor = Div ({scale}, deviation)\n"
+        "scaled = Mul (centered, factor)\n"
+        f"{y} = Add (scaled, {bias})\n"
+    )
+
+
+def _mean(site: Site, x: str, steps: Sequence[Sequence[int]], y: str) -> str:
+    """y = the mean of x; the mean of means over sets of equal size."""
+    names = [x, *(f"{y}_{number}" for number in range(1, len(steps))), y]
+    return "".join(
+        _reduce_mean(site, before, axes, after)
+        for before, axes, after in zip(names, steps, names[1:], strict=False)
     )
 
 

@@ -245,7 +245,8 @@ if tfa is not None:
             (group(2, axis=-2, scale=False),),
             ((3, 28, 28),),
             f"Reshape Conv GroupNormalization {MNIST_TAIL}",
-            f"Reshape Conv Reshape {MOMENTS} Reshape Mul Add {MNIST_TAIL}",
+            "Reshape Conv Reshape ReduceMean ReduceMean Sub Mul ReduceMean ReduceMean Add Sqrt Div "
+            f"Mul Add Reshape {MNIST_TAIL}",
         ),
         "shared in an inner model": Case(
             shared_in_inner_model, (group(3),), ((2, 7, 9, 6),), calls=3

@@ -157,6 +157,14 @@ def _unused() -> Any:
     return model
 
 
+def test_layer_named_like_its_model() -> None:
+    model = tf.keras.Sequential(
+        [tf.keras.Input((6, 4)), L.Dense(5), L.LayerNormalization(name="same")], name="same"
+    )
+    (record,) = onnxnorm.convert(model, lowering="native").layers
+    assert len(record.nodes) == 1
+
+
 def test_subclass_that_overrides_call_is_decomposed_with_a_warning() -> None:
     class Doubled(L.LayerNormalization):
         def call(self, x: Any) -> Any:
