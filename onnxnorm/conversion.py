@@ -113,8 +113,8 @@ def convert(
     nodes: dict[str, tuple[str, ...]] = {name: (name,) for name in _node_names(proto)}
     if lowering == "native":
         lowered = native.lower(proto)
-        new = _node_names(lowered) - nodes.keys()
-        nodes = {name: tuple(sorted(n for n in new if n.startswith(f"{name}/"))) for name in nodes}
+        new = [name for name in _node_names(lowered) if name not in nodes]
+        nodes = {name: tuple(n for n in new if n.startswith(f"{name}/")) for name in nodes}
         proto = lowered
     _check_model(proto)
     return Conversion(proto, _layer_records(traced, hook, nodes, lowering))
@@ -322,14 +322,14 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise ConversionError(f"the converted model is not valid ONNX: {error}") from error
 
 
-def _node_names(model: onnx.ModelProto) -> set[str]:
-    return {node.name for graph in all_graphs(model.graph) for node in graph.node}
+def _node_names(model: onnx.ModelProto) -> list[str]:
+    return [node.name for graph in all_graphs(model.graph) for node in graph.node]
 
 
 def _layer_records(
     traced: capture.Trace, hook: _Hook, nodes: Mapping[str, tuple[str, ...]], lowering: str
 ) -> tuple[LayerRecord, ...]:
-    """One record per layer; ``nodes``: what a custom node has become."""
+    """One record per layer in the order of the graph; ``nodes``: what a node has become."""
     built = {known.layer.name for known in traced.known if known.layer.built}
     records = []
     for index, known in enumerate(traced.known):
@@ -345,6 +345,8 @@ def _layer_records(
         reason = "" if own else "not part of the model's inference"
         spec = made[0][0] if made else None
         records.append(LayerRecord(name, layer_class, spec, lowering, own, reason))
+    order = {name: place for place, own in enumerate(nodes.values()) for name in own}
+    records.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
     return tuple(records)
 
 

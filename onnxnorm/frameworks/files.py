@@ -45,15 +45,15 @@ def load(path: Path, safe_mode: bool = True) -> Any:
         raise ModelFileError(f"{path}: no such file or directory")
     tf = tensorflow()
     description = _describe(path)
+    keras = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
+    major = keras.__version__.partition(".")[0]
+    _import_addons(path, description, major)
     if safe_mode:
         for reason in _unsafe(description.config):
             raise ModelFileError(
                 f"{path}: {reason}, which loading could run. If you trust the file, allow it: "
                 "convert(..., safe_mode=False) or --no-safe-mode"
             )
-    keras = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
-    major = keras.__version__.partition(".")[0]
-    _import_addons(path, description, major)
     arguments: dict[str, Any] = {"compile": False}
     if not safe_mode and description.format != "SavedModel":
         arguments["safe_mode"] = False

@@ -118,7 +118,8 @@ def _numpy_dtype(spec: InputSpec) -> np.dtype[Any]:
     if spec.dtype == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(object if spec.dtype == "string" else spec.dtype)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 tf = pytest.importorskip("tensorflow")
@@ -49,8 +52,19 @@ def test_saved_model_converts(saved: tuple[Any, Path]) -> None:
     result = onnxnorm.convert(path)
     wanted = ["layer", "group", "instance"] if KERAS_2 else ["layer"]
     assert [node.name for node in norm_nodes(result.model)] == wanted
+    assert [layer.name for layer in result.layers] == wanted
     np.testing.assert_allclose(run(result.model, [X])[0], np.asarray(model(X)), atol=2e-5)
     assert onnxnorm.convert(str(path)).layers == result.layers
+
+
+def test_saved_model_converts_in_a_new_process(saved: tuple[Any, Path]) -> None:
+    """Where nothing has imported TensorFlow Addons yet."""
+    _, path = saved
+    output = path.with_name("new.onnx")
+    command = [sys.executable, "-m", "onnxnorm", "convert", str(path), "-o", str(output)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    assert len(norm_nodes(onnx.load(output))) == (3 if KERAS_2 else 1)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
