@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ Lowering = Literal["custom", "native"]
 # own version converter goes on, as far as the installed onnx knows versions.
 _TF2ONNX_NEWEST = 18
 OPSETS = range(15, min(onnx.defs.onnx_opset_version(), 24) + 1)
+
+
+# tf2onnx keeps functions of the model under conversion in a table of its module.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,10 @@ def convert(
         from onnxnorm.frameworks.files import load
 
         model = load(Path(model), safe_mode=safe_mode)
-    traced = capture.trace(model, input_signature)
     hook = _Hook()
-    proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST), hook)
+    with _ONE_AT_A_TIME:
+        traced = capture.trace(model, input_signature)
+        proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST), hook)
     layout.make_axes_trailing(proto)
     _check_operators(proto, traced)
     if opset > _TF2ONNX_NEWEST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,18 @@ def test_model_without_known_inputs_is_refused() -> None:
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(onnxnorm.ConversionError, match=message):
         onnxnorm.convert(functional((6, 4), L.LayerNormalization()), **arguments)
+
+
+def test_threads_convert_one_model_at_once() -> None:
+    case = CASES["layer between convolutions"]
+    model, inputs = case.model(), case.arrays()
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: onnxnorm.convert(model), range(4)))
+    for result in results:
+        assert len(norm_nodes(result.model)) == 1
+        np.testing.assert_allclose(
+            run(result.model, inputs)[0], keras_outputs(model, inputs)[0], atol=1e-5
+        )
 
 
 def test_hooks_give_callers_of_tf2onnx_the_same_graph() -> None:
