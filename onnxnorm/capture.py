@@ -202,7 +202,7 @@ def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
         if node.op == MARKER_OP and (marker := read_marker(node.attr["token"].s.decode()))
     }
     for index, layer in enumerate(known):
-        if index not in found and not layer.overridden:
+        if index not in found and layer.layer.built and not layer.overridden:
             raise ConversionError(
                 f"layer {layer.layer.name!r}: it is part of a custom layer that Keras restored "
                 "from a SavedModel without its class, as one function; import the module that "
