@@ -131,7 +131,7 @@ class AffineTables {
   static constexpr int64_t spread_table = 16 << 10;
 
   /// Row by row of the table's last dimension, each entry `inner` times.
-  static void fill(const ElementKernels& kernels, const std::vector<Dimension>& table, int64_t Dimension::*stride,
+  static void fill(const ElementKernels& kernels, const std::vector<Dimension>& table, int64_t Dimension::* stride,
                    const void* from, int64_t stored, int64_t inner, int64_t width, char* to) {
     int64_t rows = 1;
     for (size_t d = 0; d + 1 < table.size(); ++d) rows *= table[d].extent;
