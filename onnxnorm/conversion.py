@@ -112,7 +112,8 @@ def convert(
     with _ONE_AT_A_TIME:
         traced = capture.trace(model, input_signature)
         proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST), hook)
-    layout.make_axes_trailing(proto)
+    # Standard operators for group and instance normalization want the channels first.
+    layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else {"LayerNormalization"})
     _check_operators(proto, traced)
     if opset > _TF2ONNX_NEWEST:
         proto = _at_opset(proto, opset)

@@ -7,7 +7,7 @@ knows. Here it learns ours: a Transpose passes a normalization node by renaming 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,19 +99,26 @@ def permuted_parameter(value: npt.NDArray[Any], perm: Sequence[int]) -> npt.NDAr
     return np.ascontiguousarray(full.reshape(full.shape[leading:]))
 
 
-def make_axes_trailing(model: onnx.ModelProto) -> None:
-    """Moves a Transpose from behind a layer normalization to before it where that makes the
-    normalized axes the last ones: the count stays the same, and trailing axes are contiguous.
+def make_axes_trailing(model: onnx.ModelProto, operators: Collection[str]) -> None:
+    """Moves a Transpose from behind a normalization node to before it where that makes the
+    normalized axes, or the channel axis, the last ones.
+
+    The count stays the same. Trailing axes are contiguous, and ONNX Runtime joins a Transpose
+    that follows a convolution with the convolution's own reordering.
+
+    Args:
+        model: changed in place.
+        operators: names of the operators to do it for.
     """
     for graph in all_graphs(model.graph):
-        _make_axes_trailing(graph)
+        _make_axes_trailing(graph, operators)
 
 
-def _make_axes_trailing(graph: onnx.GraphProto) -> None:
+def _make_axes_trailing(graph: onnx.GraphProto, operators: Collection[str]) -> None:
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     for node in list(graph.node):
-        if node.domain != DOMAIN or node.op_type != "LayerNormalization":
+        if node.domain != DOMAIN or node.op_type not in operators:
             continue
         after = consumers(graph, node.output[0])
         if node.output[0] in outputs or len(after) != 1 or after[0].op_type != "Transpose":
@@ -128,7 +135,8 @@ def _make_axes_trailing(graph: onnx.GraphProto) -> None:
 
 
 def _trailing(attributes: Attributes, rank: int) -> bool:
-    axes = sorted(a % rank for a in attributes["axes"])
+    listed = attributes["axes"] if "axes" in attributes else [attributes["axis"]]
+    axes = sorted(a % rank for a in listed)
     return axes == list(range(rank - len(axes), rank))
 
 
@@ -140,7 +148,7 @@ def _swap(
     perm: Sequence[int],
 ) -> None:
     initializers = {tensor.name: tensor for tensor in graph.initializer}
-    for position in (1, 2):
+    for position in (1, 2) if OPERATORS[node.op_type].broadcasts_parameters else ():
         value = numpy_helper.to_array(initializers[node.input[position]])
         name = f"{node.name}/{('', 'scale', 'bias')[position]}"
         graph.initializer.append(numpy_helper.from_array(permuted_parameter(value, perm), name))

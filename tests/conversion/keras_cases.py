@@ -222,14 +222,14 @@ if tfa is not None:
             mnist,
             (group(5, axis=3),),
             ((3, 28, 28),),
-            f"Reshape Conv GroupNormalization {MNIST_TAIL}",
+            f"Reshape Conv Transpose GroupNormalization {MNIST_LAYER_TAIL}",
             f"Reshape Conv Reshape InstanceNormalization Reshape Mul Add {MNIST_TAIL}",
         ),
         "mnist instance": Case(
             mnist,
             (instance(axis=3, gamma_initializer="random_uniform"),),
             ((3, 28, 28),),
-            f"Reshape Conv InstanceNormalization {MNIST_TAIL}",
+            f"Reshape Conv Transpose InstanceNormalization {MNIST_LAYER_TAIL}",
             f"Reshape Conv InstanceNormalization {MNIST_TAIL}",
         ),
         "residual block": Case(
