@@ -110,7 +110,7 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
         except Exception as error:
             raise ConversionError(
                 f"model {model.name!r} cannot be traced for inputs "
-                f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_first_lines(error)}"
+                f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_brief(error)}"
             ) from error
     return Trace(model, function, tuple(names), tuple(_unique(output_names, set(names))), known)
 
@@ -334,9 +334,11 @@ def _unique(names: Sequence[str], taken: set[str]) -> list[str]:
     return result
 
 
-def _first_lines(error: Exception, count: int = 3) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[-count:])}"
+def _brief(error: Exception) -> str:
+    """The last words of an error, without the arguments that Keras appends."""
+    text, _, _ = str(error).partition("Call arguments received")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[-2:])}"
 
 
 def tensorflow() -> Any:

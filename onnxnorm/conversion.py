@@ -242,7 +242,7 @@ def _to_onnx(traced: capture.Trace, opset: int, hook: _Hook) -> onnx.ModelProto:
     renamed |= dict(zip(outputs, traced.output_names, strict=True))
     arguments = hook.arguments()
     optimizers = arguments.pop("optimizers")
-    with tf.device("/cpu:0"), _quiet("tf2onnx"):
+    with tf.device("/cpu:0"), _quiet("tf2onnx"), _quiet("tensorflow"):
         frozen, tables = tf2onnx.tf_loader.from_trackable(
             traced.model, function, inputs, outputs, False
         )
@@ -359,7 +359,7 @@ def _layer_records(
 
 @contextmanager
 def _quiet(logger_name: str) -> Iterator[None]:
-    """tf2onnx logs what we raise as an error of our own."""
+    """What the libraries log of their work is either of no use or raised as an error of ours."""
     logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
