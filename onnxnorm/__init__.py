@@ -21,10 +21,10 @@ from onnxnorm.spec import NormSpec
 
 if TYPE_CHECKING:
     from onnxnorm.conversion import Conversion as Conversion
-    from onnxnorm.conversion import LayerRecord as LayerRecord
     from onnxnorm.conversion import convert as convert
     from onnxnorm.conversion import hooks as hooks
     from onnxnorm.graph.inspection import inspect as inspect
+    from onnxnorm.graph.records import LayerRecord as LayerRecord
     from onnxnorm.parity import verify as verify
     from onnxnorm.runtime import InferenceSession as InferenceSession
     from onnxnorm.runtime import library_path as library_path
@@ -35,7 +35,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Conversion": "onnxnorm.conversion",
     "InferenceSession": "onnxnorm.runtime",
-    "LayerRecord": "onnxnorm.conversion",
+    "LayerRecord": "onnxnorm.graph.records",
     "convert": "onnxnorm.conversion",
     "hooks": "onnxnorm.conversion",
     "inspect": "onnxnorm.graph.inspection",

@@ -8,9 +8,9 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,11 +19,12 @@ from onnx import version_converter
 
 from onnxnorm import capture, concrete, modelfile
 from onnxnorm.errors import ConversionError, MissingDependencyError
+from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
-from onnxnorm.graph import layout, native
+from onnxnorm.graph import layout, native, records
 from onnxnorm.graph.nodes import all_graphs, keep_only
+from onnxnorm.graph.records import LayerRecord
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
-from onnxnorm.spec import NormSpec
 from onnxnorm.tf_ops import HANDLERS
 
 Lowering = Literal["custom", "native"]
@@ -39,28 +40,6 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
-class LayerRecord:
-    """What became of one normalization layer.
-
-    Attributes:
-        name: the layer's name.
-        layer_class: qualified name of its class.
-        spec: what it computes; None where it is not expressed in the operator domain.
-        lowering: ``"custom"``, ``"native"``, or ``"decomposed"`` for a layer that was converted
-            operation by operation.
-        nodes: names of its nodes in the graph, several for a layer that is called several times.
-        reason: why it is decomposed, or why it has no node; empty otherwise.
-    """
-
-    name: str
-    layer_class: str
-    spec: NormSpec | None
-    lowering: str
-    nodes: tuple[str, ...]
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class Conversion:
     """A converted model and what became of its normalization layers."""
 
@@ -73,7 +52,7 @@ class Conversion:
 
     def to_json(self) -> str:
         """The layer records as JSON."""
-        return json.dumps({"layers": [asdict(layer) for layer in self.layers]}, indent=2)
+        return json.dumps({"layers": [layer.to_dict() for layer in self.layers]}, indent=2)
 
 
 def convert(
@@ -117,14 +96,11 @@ def convert(
     _check_operators(proto, traced)
     if opset > _TF2ONNX_NEWEST:
         proto = _at_opset(proto, opset)
-    nodes: dict[str, tuple[str, ...]] = {name: (name,) for name in _node_names(proto)}
+    records.write(proto, _layer_records(traced, hook, proto))
     if lowering == "native":
-        lowered = native.lower(proto)
-        new = [name for name in _node_names(lowered) if name not in nodes]
-        nodes = {name: tuple(n for n in new if n.startswith(f"{name}/")) for name in nodes}
-        proto = lowered
+        proto = native.lower(proto)
     _check_model(proto)
-    return Conversion(proto, _layer_records(traced, hook, nodes, lowering))
+    return Conversion(proto, records.read(proto))
 
 
 @contextmanager
@@ -141,11 +117,20 @@ def hooks(model: Any) -> Iterator[dict[str, Any]]:
         yield _Hook().arguments()
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A node, the marker in whose place it stands, and the shape that it normalizes."""
+
+    marker: capture.Marker
+    node: str
+    input_shape: tuple[int | None, ...]
+
+
 @dataclass
 class _Hook:
     """What tf2onnx is given to know the markers; notes the nodes that it makes of them."""
 
-    made: list[tuple[capture.Marker, str]] = field(default_factory=list)
+    made: list[_Made] = field(default_factory=list)
 
     def arguments(self) -> dict[str, Any]:
         from tf2onnx import optimizer
@@ -175,12 +160,13 @@ class _Hook:
         graph.remove_node(node.name)
         spec = marker.spec
         unique = spec.layer_name
-        taken = {made for _, made in self.made}
+        taken = {made.node for made in self.made}
         count = 0
         while unique in taken or graph.get_node_by_name(unique) is not None:
             count += 1
             unique = f"{spec.layer_name}_{count}"
-        self.made.append((marker, unique))
+        sizes = tuple(None if size < 0 else size for size in shape)
+        self.made.append(_Made(marker, unique, sizes))
         graph.make_node(
             spec.operator,
             inputs,
@@ -329,32 +315,39 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise ConversionError(f"the converted model is not valid ONNX: {error}") from error
 
 
-def _node_names(model: onnx.ModelProto) -> list[str]:
-    return [node.name for graph in all_graphs(model.graph) for node in graph.node]
-
-
 def _layer_records(
-    traced: capture.Trace, hook: _Hook, nodes: Mapping[str, tuple[str, ...]], lowering: str
+    traced: capture.Trace, hook: _Hook, model: onnx.ModelProto
 ) -> tuple[LayerRecord, ...]:
-    """One record per layer in the order of the graph; ``nodes``: what a node has become."""
+    """One record per layer in the order of the graph, in which every node is of our domain."""
     built = {known.layer.name for known in traced.known if known.layer.built}
-    records = []
+    names = (node.name for graph in all_graphs(model.graph) for node in graph.node)
+    order = {name: place for place, name in enumerate(names)}
+    found = []
     for index, known in enumerate(traced.known):
-        name, layer_class = known.layer.name, class_path(known.layer)
-        if not known.layer.built and name in built:
+        if not known.layer.built and known.layer.name in built:
             continue  # the template of copies that a wrapper such as Bidirectional runs
-        if known.overridden:
-            reason = f"the subclass overrides {', '.join(known.overridden)}"
-            records.append(LayerRecord(name, layer_class, None, "decomposed", (), reason))
-            continue
-        made = [(marker.spec, node) for marker, node in hook.made if marker.layer == index]
-        own = tuple(final for _, node in made for final in nodes.get(node, ()))
-        reason = "" if own else "not part of the model's inference"
-        spec = made[0][0] if made else None
-        records.append(LayerRecord(name, layer_class, spec, lowering, own, reason))
-    order = {name: place for place, own in enumerate(nodes.values()) for name in own}
-    records.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
-    return tuple(records)
+        made = [m for m in hook.made if m.marker.layer == index and m.node in order]
+        found.append(_layer_record(known, sorted(made, key=lambda m: order[m.node])))
+    found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
+    return tuple(found)
+
+
+def _layer_record(known: KnownLayer, made: Sequence[_Made]) -> LayerRecord:
+    name, layer_class = known.layer.name, class_path(known.layer)
+    if known.overridden:
+        reason = f"the subclass overrides {', '.join(known.overridden)}"
+        return LayerRecord(name, layer_class, None, "decomposed", (), reason)
+    if not made:
+        reason = "not part of the model's inference"
+        return LayerRecord(name, layer_class, None, "unused", (), reason)
+    return LayerRecord(
+        name,
+        layer_class,
+        made[0].marker.spec,
+        "custom",
+        tuple(m.node for m in made),
+        input_shapes=tuple(m.input_shape for m in made),
+    )
 
 
 @contextmanager

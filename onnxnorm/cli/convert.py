@@ -12,7 +12,7 @@ from onnxnorm.cli import terminal
 from onnxnorm.cli.parameters import KerasModel, SafeMode
 
 if TYPE_CHECKING:
-    from onnxnorm.conversion import LayerRecord
+    from onnxnorm.graph.records import LayerRecord
 
 
 class LoweringChoice(str, Enum):

@@ -11,6 +11,7 @@ from onnx import numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from onnxnorm.errors import ConversionError
+from onnxnorm.graph import records
 from onnxnorm.graph.nodes import all_graphs, attributes_of, drop_unused_initializers, keep_only
 from onnxnorm.opset import DOMAIN, OPERATORS
 from onnxnorm.opset.operator import Site
@@ -21,6 +22,8 @@ Shape = tuple[int | None, ...]
 def lower(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every ``onnxnorm`` node replaced by its operator's lowering.
 
+    The layer records in the model tell of the new nodes.
+
     Raises:
         ConversionError: the rank, channel count or element type of a node's input is unknown.
     """
@@ -28,15 +31,20 @@ def lower(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     opset = next(o.version for o in result.opset_import if o.domain in ("", "ai.onnx"))
     types = _tensor_types(result)
+    became: dict[str, list[str]] = {}
     for graph in all_graphs(result.graph):
-        _lower_graph(graph, types, opset)
+        _lower_graph(graph, types, opset, became)
+    records.note_lowered(result, became)
     keep_only(result.functions, lambda entry: entry.domain != DOMAIN)
     keep_only(result.opset_import, lambda entry: entry.domain != DOMAIN)
     return result
 
 
 def _lower_graph(
-    graph: onnx.GraphProto, types: Mapping[str, onnx.TypeProto.Tensor], opset: int
+    graph: onnx.GraphProto,
+    types: Mapping[str, onnx.TypeProto.Tensor],
+    opset: int,
+    became: dict[str, list[str]],
 ) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -45,10 +53,12 @@ def _lower_graph(
             nodes.append(node)
             continue
         statements = OPERATORS[node.op_type].lower(_site(node, types, opset))
+        became[node.name] = []
         for statement in _inlined(node, statements, opset):
             folded = _folded(statement, constants, opset)
             if folded is None:
                 nodes.append(statement)
+                became[node.name].append(statement.name)
             else:
                 constants[folded.name] = folded
     del graph.node[:]

@@ -133,7 +133,7 @@ def export(card: ModelCard, trained: Stamp, folder: Path, threads: int, advance:
             conversion = onnxnorm.convert(keras_file, lowering=form.lowering, opset=OPSET)
             network = conversion.model
             cut = onnxnorm.convert(layer, lowering=form.lowering, opset=OPSET).model
-            records[form.name] = [asdict(record) for record in conversion.layers]
+            records[form.name] = [record.to_dict() for record in conversion.layers]
         seconds = time.perf_counter() - start
         for proto, name in ((network, form.network_file), (cut, form.layer_file)):
             _write(proto, folder / name)

@@ -1,0 +1,180 @@
+"""What became of each normalization layer, kept in the ONNX model itself as metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+import onnx
+
+from onnxnorm.errors import ModelFileError
+from onnxnorm.graph.nodes import keep_only
+from onnxnorm.spec import NormSpec
+
+METADATA_KEY = "onnxnorm.layers"
+
+Lowered = Literal["custom", "native", "folded", "decomposed", "unused"]
+Dimension = int | str | None
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What became of one normalization layer.
+
+    Attributes:
+        name: the layer's name.
+        layer_class: qualified name of its class.
+        spec: what it computes; None where it is not expressed in the operator domain.
+        lowering: ``"custom"``: a node of the ``onnxnorm`` domain for each call; ``"native"``:
+            standard operators; ``"folded"``: part of another layer's weights; ``"decomposed"``:
+            converted operation by operation; ``"unused"``: the model's inference does without it.
+        nodes: names of its nodes in the graph, several for a layer that is called several times;
+            of a folded layer those whose weights it is part of.
+        reason: why it is folded, decomposed or unused; empty otherwise.
+        input_shapes: shapes of the inputs that it normalizes, one for each call, None for an
+            unknown size.
+        fused: what its nodes compute beside it, since `optimize` put it there.
+        not_fused: what `optimize` found behind its nodes and had to leave there, and why.
+    """
+
+    name: str
+    layer_class: str
+    spec: NormSpec | None
+    lowering: Lowered
+    nodes: tuple[str, ...]
+    reason: str = ""
+    input_shapes: tuple[tuple[Dimension, ...], ...] = ()
+    fused: tuple[str, ...] = ()
+    not_fused: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record in types that JSON knows."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> LayerRecord:
+        """The record that `to_dict` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is no record.
+        """
+        if fields["lowering"] not in get_args(Lowered):
+            raise ValueError(f"lowering {fields['lowering']!r}")
+        spec = fields["spec"]
+        return cls(
+            name=_text(fields["name"]),
+            layer_class=_text(fields["layer_class"]),
+            spec=None if spec is None else NormSpec.from_json(json.dumps(spec)),
+            lowering=fields["lowering"],
+            nodes=_texts(fields["nodes"]),
+            reason=_text(fields.get("reason", "")),
+            input_shapes=tuple(
+                tuple(_list(shape)) for shape in _list(fields.get("input_shapes", []))
+            ),
+            fused=_texts(fields.get("fused", [])),
+            not_fused=_texts(fields.get("not_fused", [])),
+        )
+
+
+def read(model: onnx.ModelProto) -> tuple[LayerRecord, ...]:
+    """The records in the model; none for a model from elsewhere.
+
+    Raises:
+        ModelFileError: there are records, but not such as `write` writes.
+    """
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            try:
+                return tuple(
+                    LayerRecord.from_dict(fields) for fields in _list(json.loads(entry.value))
+                )
+            except (ValueError, TypeError, KeyError) as error:
+                raise ModelFileError(
+                    f"the metadata {METADATA_KEY!r} is no list of layer records "
+                    f"({type(error).__name__}: {error})"
+                ) from error
+    return ()
+
+
+def write(model: onnx.ModelProto, records: Iterable[LayerRecord]) -> None:
+    """Puts the records into the model, in place of those that it has."""
+    text = json.dumps([record.to_dict() for record in records])
+    keep_only(model.metadata_props, lambda entry: entry.key != METADATA_KEY)
+    model.metadata_props.add(key=METADATA_KEY, value=text)
+
+
+def note_lowered(model: onnx.ModelProto, became: Mapping[str, Sequence[str]]) -> None:
+    """Keeps the model's records true after nodes became standard operators.
+
+    Args:
+        model: changed in place; a model without records stays as it is.
+        became: name of a former node to the names of the nodes in its place.
+    """
+
+    def changed(record: LayerRecord) -> LayerRecord:
+        if not any(node in became for node in record.nodes):
+            return record
+        nodes = tuple(new for node in record.nodes for new in became.get(node, (node,)))
+        return replace(record, nodes=nodes, lowering="native")
+
+    _rewrite(model, changed)
+
+
+def note_fusions(
+    model: onnx.ModelProto,
+    fused: Mapping[str, Sequence[str]],
+    not_fused: Mapping[str, Sequence[str]],
+) -> None:
+    """Keeps the model's records true after nodes took in others.
+
+    Args:
+        model: changed in place; a model without records stays as it is.
+        fused: node name to what it took in, such as ``"Relu"`` or ``"Add 'add_1'"``; added to what
+            the record says already.
+        not_fused: node name to what was left behind it and why; in place of what the record says.
+    """
+
+    def changed(record: LayerRecord) -> LayerRecord:
+        return replace(
+            record,
+            fused=record.fused + _notes(record, fused),
+            not_fused=_notes(record, not_fused),
+        )
+
+    _rewrite(model, changed)
+
+
+def _notes(record: LayerRecord, by_node: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    several = len(record.nodes) > 1
+    return tuple(
+        f"{node}: {note}" if several else note
+        for node in record.nodes
+        for note in by_node.get(node, ())
+    )
+
+
+def _rewrite(model: onnx.ModelProto, changed: Callable[[LayerRecord], LayerRecord]) -> None:
+    try:
+        records = read(model)
+    except ModelFileError:
+        return  # not ours to mend; `inspect` tells of it
+    if records:
+        write(model, map(changed, records))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} in the place of a text")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{value!r} in the place of a list")
+    return list(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_text, _list(value)))
