@@ -10,7 +10,14 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-Operator = Literal["GroupNormalization", "InstanceNormalization", "LayerNormalization"]
+Operator = Literal[
+    "FilterResponseNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+    "UnitNormalization",
+]
 
 
 @dataclass(frozen=True)
@@ -20,9 +27,12 @@ class NormSpec:
     Attributes:
         operator: name of the operator in the ``onnxnorm`` domain that computes it.
         axes: non-negative axes of the input. The channel axis alone for group and instance
-            normalization, the normalized axes in ascending order for layer normalization.
+            normalization, the normalized axes in ascending order for the others.
         groups: number of channel groups (group normalization), else None.
-        epsilon: added to the variance before the square root.
+        epsilon: added to the variance or the mean square before the square root; the least sum
+            of squares for unit normalization.
+        subtract_mean: whether the mean is taken off the input (layer normalization); the
+            variance is about the mean in any case.
         has_scale: whether the layer learns a scale (Keras ``gamma``).
         has_bias: whether the layer learns a bias (Keras ``beta``).
         compute_dtype: numpy name of the dtype that the layer receives and returns.
@@ -36,6 +46,7 @@ class NormSpec:
     layer_name: str
     layer_class: str
     groups: int | None = None
+    subtract_mean: bool = True
     has_scale: bool = True
     has_bias: bool = True
     compute_dtype: str = "float32"

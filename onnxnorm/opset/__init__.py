@@ -8,7 +8,14 @@ from types import MappingProxyType
 import onnx
 import onnx.parser
 
-from onnxnorm.opset import group_normalization, instance_normalization, layer_normalization
+from onnxnorm.opset import (
+    filter_response_normalization,
+    group_normalization,
+    instance_normalization,
+    layer_normalization,
+    rms_normalization,
+    unit_normalization,
+)
 from onnxnorm.opset.operator import DOMAIN, VERSION, Operator
 
 __all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "function"]
@@ -16,18 +23,25 @@ __all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "function"]
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
         module.OPERATOR.name: module.OPERATOR
-        for module in (group_normalization, instance_normalization, layer_normalization)
+        for module in (
+            filter_response_normalization,
+            group_normalization,
+            instance_normalization,
+            layer_normalization,
+            rms_normalization,
+            unit_normalization,
+        )
     }
 )
 
 
 def function(operator: Operator, opset: int) -> onnx.FunctionProto:
-    """The operator as a model-local function in standard operators of ``opset`` (17 or later).
+    """The operator as a model-local function in standard operators of ``opset`` (15 or later).
 
     One function serves every node of the operator: attributes reach the body by reference.
     """
     declared = [
-        name if default is None else f"{name}: {_attribute_type(default)} = {_literal(default)}"
+        name if default is None else f"{name}: {_attribute_type(default)} = {default!r}"
         for name, default in operator.attributes.items()
     ]
     text = (
@@ -42,7 +56,3 @@ def _attribute_type(default: object) -> str:
     if isinstance(default, list):
         return "ints"
     return "int" if isinstance(default, int) else "float"
-
-
-def _literal(default: object) -> str:
-    return f"{default:.10f}" if isinstance(default, float) else str(default)

@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from onnxnorm.opset import recipes
-from onnxnorm.opset.operator import Array, Attributes, Operator, Site, normalized, stash_type
+from onnxnorm.opset import over_axes, recipes
+from onnxnorm.opset.operator import Array, Attributes, Operator, Site, normalized
 from onnxnorm.spec import NormSpec
 
-_BODY = """
-    shape = Shape (X)
-    axes = Constant <value_ints: ints = @axes> ()
-    reduced_dims = Gather (shape, axes)
-    count_int = ReduceProd <keepdims = 1> (reduced_dims)
-    count = Cast <to: int = @stash_type> (count_int)
-    X_stash = Cast <to: int = @stash_type> (X)
+# ONNX Runtime resolves the branch when it loads the node: the condition is an attribute.
+_BODY = over_axes.body(
+    f"""{over_axes.COUNT}
     sum = ReduceSum (X_stash, axes)
     mean = Div (sum, count)
     nearly_centered = Sub (X_stash, mean)
@@ -32,17 +28,16 @@ _BODY = """
     squared = Mul (centered, centered)
     squared_sum = ReduceSum (squared, axes)
     variance = Div (squared_sum, count)
-    epsilon_float = Constant <value_float: float = @epsilon> ()
-    epsilon = Cast <to: int = @stash_type> (epsilon_float)
-    variance_epsilon = Add (variance, epsilon)
-    deviation = Sqrt (variance_epsilon)
-    scale_stash = Cast <to: int = @stash_type> (scale)
-    bias_stash = Cast <to: int = @stash_type> (bias)
-    factor = Div (scale_stash, deviation)
-    scaled = Mul (centered, factor)
-    biased = Add (scaled, bias_stash)
-    Y = CastLike (biased, X)
-"""
+    square = Add (variance, epsilon)
+    subtract_mean_int = Constant <value_int: int = @subtract_mean> ()
+    subtract_mean = Cast <to = {TensorProto.BOOL}> (subtract_mean_int)
+    numerator = If (subtract_mean) <
+        then_branch = with_mean_off () => (without) {{ without = Identity (centered) }},
+        else_branch = as_it_is () => (same) {{ same = Identity (X_stash) }}
+    >
+""",
+    numerator="numerator",
+)
 
 
 def reference(
@@ -52,53 +47,41 @@ def reference(
     *,
     axes: Sequence[int] = (-1,),
     epsilon: float = 1e-5,
+    subtract_mean: int = 1,
     **_: Any,
 ) -> Array:
     """Layer normalization of x in float64; scale and bias broadcastable to x."""
-    positive = tuple(a % x.ndim for a in axes)
-    result: Array = normalized(x.astype(np.float64), positive, epsilon) * scale.astype(np.float64)
+    x = x.astype(np.float64)
+    result: Array = normalized(x, tuple(axes), epsilon, bool(subtract_mean))
+    result *= scale.astype(np.float64)
     result += bias.astype(np.float64)
     return result
 
 
 def _attributes_of(spec: NormSpec) -> Attributes:
-    return {"axes": list(spec.axes), "epsilon": spec.epsilon, "stash_type": stash_type(spec)}
-
-
-def _permuted(attributes: Attributes, perm: Sequence[int]) -> Attributes:
-    axes = sorted(list(perm).index(a % len(perm)) for a in attributes["axes"])
-    return {**attributes, "axes": axes}
+    return {**over_axes.attributes_of(spec), "subtract_mean": int(spec.subtract_mean)}
 
 
 def _lower(site: Site) -> str:
-    rank = len(site.shape)
-    axes = sorted(a % rank for a in site.attributes["axes"])
-    sizes = [site.shape[a] for a in axes]
-    trailing = axes == list(range(rank - len(axes), rank))
-    if trailing and None not in sizes and site.opset >= 17:
-        arguments = f"axis = {axes[0]}, epsilon = {site.attributes['epsilon']!r}"
-        normalization = f"Y = LayerNormalization <{arguments}> (X, scale, bias)\n"
-        if any(shape != tuple(sizes) for shape in site.parameter_shapes):
-            full = {"scale": "scale_full", "bias": "bias_full"}
-            normalization = (
-                f"full = {recipes.ints([size for size in sizes if size is not None])}\n"
-                "scale_full = Expand (scale, full)\n"
-                "bias_full = Expand (bias, full)\n"
-                f"{recipes.rename(normalization, full)}"
-            )
-        # The one standard operator here that has a half precision kernel of its own.
-        is_half = site.elem_type == TensorProto.FLOAT16
-        return normalization if is_half else recipes.in_float(site, normalization)
-    return recipes.in_float(site, recipes.normalize(site, "X", [axes], "Y", "scale", "bias"))
+    subtract_mean = bool(site.attributes["subtract_mean"])
+    if subtract_mean and site.opset >= 17:
+        own = over_axes.in_own_operator(site, "LayerNormalization")
+        if own is not None:
+            # The one standard operator here that has a half precision kernel of its own.
+            return own if site.elem_type == TensorProto.FLOAT16 else recipes.in_float(site, own)
+    axes = over_axes.axes_of(site)
+    return recipes.in_float(
+        site, recipes.normalize(site, "X", [axes], "Y", "scale", "bias", subtract_mean)
+    )
 
 
 OPERATOR = Operator(
     name="LayerNormalization",
-    attributes={"axes": [-1], "epsilon": 1e-5, "stash_type": 1},
+    attributes={"axes": [-1], "epsilon": 1e-5, "subtract_mean": 1, "stash_type": 1},
     body=_BODY,
     reference=reference,
     attributes_of=_attributes_of,
-    permuted=_permuted,
+    permuted=over_axes.permuted,
     lower=_lower,
     broadcasts_parameters=True,
 )

@@ -72,11 +72,13 @@ def stash_type(spec: NormSpec) -> int:
     return int(onnx.TensorProto.DOUBLE if is_double else onnx.TensorProto.FLOAT)
 
 
-def normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+def normalized(
+    x: Array, axes: tuple[int, ...], epsilon: float, subtract_mean: bool = True
+) -> Array:
     """x in float64 with zero mean and unit variance over axes (biased variance)."""
     centered = x - x.mean(axis=axes, keepdims=True, dtype=np.float64)
     # The first mean is itself rounded: a second pass takes out what it left.
     centered -= centered.mean(axis=axes, keepdims=True)
     variance = np.square(centered).mean(axis=axes, keepdims=True)
-    result: Array = centered / np.sqrt(variance + epsilon)
+    result: Array = (centered if subtract_mean else x) / np.sqrt(variance + epsilon)
     return result

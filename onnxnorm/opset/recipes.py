@@ -44,6 +44,7 @@ def normalize(
     y: str,
     scale: str = "scale_shaped",
     bias: str = "bias_shaped",
+    subtract_mean: bool = True,
 ) -> str:
     """y = (x - mean) · (scale / deviation) + bias.
 
@@ -54,18 +55,31 @@ def normalize(
         y: the output.
         scale: broadcasts to x.
         bias: broadcasts to x.
+        subtract_mean: without it, y = x · (scale / deviation) + bias.
     """
-    element = "double" if site.elem_type == TensorProto.DOUBLE else "float"
     return (
         f"{_mean(site, x, steps, 'mean')}"
         f"centered = Sub ({x}, mean)\n"
         "squared = Mul (centered, centered)\n"
         f"{_mean(site, 'squared', steps, 'variance')}"
-        f"epsilon = Constant <value = {element} {{{site.attributes['epsilon']!r}}}> ()\n"
+        f"{epsilon(site)}"
         "variance_epsilon = Add (variance, epsilon)\n"
         "deviation = Sqrt (variance_epsilon)\n"
+        f"{scale_and_bias('centered' if subtract_mean else x, y, scale, bias)}"
+    )
+
+
+def epsilon(site: Site) -> str:
+    """epsilon: the attribute as a scalar of the type that is computed in."""
+    element = "double" if site.elem_type == TensorProto.DOUBLE else "float"
+    return f"epsilon = Constant <value = {element} {{{site.attributes['epsilon']!r}}}> ()\n"
+
+
+def scale_and_bias(x: str, y: str, scale: str, bias: str) -> str:
+    """y = x · (scale / deviation) + bias."""
+    return (
         f"factor = Div ({scale}, deviation)\n"
-        "scaled = Mul (centered, factor)\n"
+        f"scaled = Mul ({x}, factor)\n"
         f"{y} = Add (scaled, {bias})\n"
     )
 
@@ -74,7 +88,7 @@ def _mean(site: Site, x: str, steps: Sequence[Sequence[int]], y: str) -> str:
     """y = the mean of x; the mean of means over sets of equal size."""
     names = [x, *(f"{y}_{number}" for number in range(1, len(steps))), y]
     return "".join(
-        _reduce_mean(site, before, axes, after)
+        reduce_mean(site, before, axes, after)
         for before, axes, after in zip(names, steps, names[1:], strict=False)
     )
 
@@ -127,7 +141,8 @@ def rename(statements: str, names: dict[str, str]) -> str:
     return pattern.sub(lambda match: names[match.group()], statements)
 
 
-def _reduce_mean(site: Site, x: str, axes: Sequence[int], y: str) -> str:
+def reduce_mean(site: Site, x: str, axes: Sequence[int], y: str) -> str:
+    """y = the mean of x over axes, which it keeps with size 1."""
     if site.opset < 18:
         listed = ", ".join(map(str, axes))
         return f"{y} = ReduceMean <axes: ints = [{listed}], keepdims = 1> ({x})\n"

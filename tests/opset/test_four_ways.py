@@ -18,6 +18,8 @@ from onnxnorm.graph import native
 from onnxnorm.opset import OPERATORS, function
 from tests.custom_ops.nodes import Array, assert_close, model, reference, session, stored
 
+#: RMSNormalization is a standard operator from 23 on.
+NEWEST = min(onnx.defs.onnx_opset_version(), 23)
 ELEMENTS = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -121,17 +123,19 @@ def check(way: str, case: Case) -> None:
 
 
 @st.composite
-def cases(draw: st.DrawFn, elements: tuple[str, ...]) -> Case:
+def cases(draw: st.DrawFn, elements: tuple[str, ...], subtract_mean: tuple[int, ...]) -> Case:
     operator = draw(st.sampled_from(sorted(OPERATORS)))
     rank = draw(st.integers(2, 5))
     shape = tuple(draw(st.lists(st.integers(1, 6), min_size=rank, max_size=rank)))
     epsilon = ("epsilon", draw(st.sampled_from([1e-5, 1e-3, 0.1])))
     attributes: list[tuple[str, Any]] = [epsilon]
-    if operator == "LayerNormalization":
+    if "axes" in OPERATORS[operator].attributes:
         axes = draw(st.sets(st.integers(0, rank - 1), min_size=1))
         parameter_shape = tuple(d if i in axes else 1 for i, d in enumerate(shape))[min(axes) :]
         signed = [a - rank if draw(st.booleans()) else a for a in sorted(axes)]
         attributes.append(("axes", tuple(signed)))
+        if operator == "LayerNormalization":
+            attributes.append(("subtract_mean", draw(st.sampled_from(subtract_mean))))
     else:
         axis = draw(st.integers(1, rank - 1))
         groups = draw(st.integers(1, 3))
@@ -148,7 +152,7 @@ def cases(draw: st.DrawFn, elements: tuple[str, ...]) -> Case:
         element=draw(st.sampled_from(elements)),
         mean=draw(st.sampled_from([0.0, 1.0, 10.0])),
         static=draw(st.booleans()),
-        opset=draw(st.sampled_from([15, 17, 18])),
+        opset=draw(st.sampled_from([15, 17, 18, NEWEST])),
     )
 
 
@@ -156,7 +160,8 @@ def cases(draw: st.DrawFn, elements: tuple[str, ...]) -> Case:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_random_configurations(way: str, data: st.DataObject) -> None:
-    check(way, data.draw(cases(ELEMENTS_OF[way])))
+    subtract_mean = (1,) if way == by_kernel.__name__ else (0, 1)
+    check(way, data.draw(cases(ELEMENTS_OF[way], subtract_mean)))
 
 
 def group(
@@ -172,10 +177,14 @@ def instance(shape: tuple[int, ...], axis: int, epsilon: float = 1e-3, **options
 
 
 def layer(
-    shape: tuple[int, ...], axes: tuple[int, ...], parameters: tuple[int, ...], **options: Any
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    parameters: tuple[int, ...],
+    operator: str = "LayerNormalization",
+    epsilon: float = 1e-3,
+    **options: Any,
 ) -> Case:
-    attributes = (("axes", axes), ("epsilon", 1e-3))
-    return Case("LayerNormalization", shape, parameters, attributes, **options)
+    return Case(operator, shape, parameters, (("axes", axes), ("epsilon", epsilon)), **options)
 
 
 EDGES = {
@@ -192,6 +201,18 @@ EDGES = {
     "scalar parameters": layer((3, 4, 5), (2,), (1,)),
     "all axes": layer((3, 4), (0, 1), (3, 4)),
     "parameters over other axes": layer((2, 3, 4, 5), (1, 3), (4, 1)),
+    "empty batch, unit": layer((0, 7), (1,), (1,), "UnitNormalization"),
+    "rms of nothing but epsilon": layer((2, 3), (1,), (3,), "RMSNormalization", 1e6),
+    "rms, the standard operator": layer(
+        (2, 4, 6), (1, 2), (4, 1), "RMSNormalization", opset=NEWEST
+    ),
+    "filter response of one pixel": layer(
+        (2, 1, 1, 4), (1, 2), (1, 1, 4), "FilterResponseNormalization"
+    ),
+    "unit length of one number": layer((3, 1), (1,), (1,), "UnitNormalization", 1e-12),
+    "rms, large float16": layer(
+        (2, 64), (1,), (64,), "RMSNormalization", element="float16", mean=6e4
+    ),
     "large float16": group((1, 4, 8, 8), 1, 2, element="float16", mean=60000.0),
 }
 
@@ -206,8 +227,15 @@ def test_edges(way: str, name: str) -> None:
 @pytest.mark.parametrize("mean", [1e2, 1e3, 1e4])
 @pytest.mark.parametrize(
     "case",
-    [group((2, 8, 32, 32), 1, 2), instance((2, 32, 32, 8), -1), layer((64, 768), (1,), (768,))],
-    ids=["group", "instance", "layer"],
+    [
+        group((2, 8, 32, 32), 1, 2),
+        instance((2, 32, 32, 8), -1),
+        layer((64, 768), (1,), (768,)),
+        layer((64, 768), (1,), (768,), "RMSNormalization"),
+        layer((2, 32, 32, 8), (1, 2), (1, 1, 8), "FilterResponseNormalization"),
+        layer((64, 768), (1,), (1,), "UnitNormalization"),
+    ],
+    ids=["group", "instance", "layer", "rms", "filter response", "unit"],
 )
 def test_large_mean(way: str, mean: float, case: Case) -> None:
     """The inputs' own spacing at 1e4 is 1e-3 of their deviation: results stay within 1e-5."""
