@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from onnxnorm.cli import terminal
+from onnxnorm.cli import layers, terminal
 from onnxnorm.cli.parameters import KerasModel, SafeMode
-
-if TYPE_CHECKING:
-    from onnxnorm.graph.records import LayerRecord
 
 
 class LoweringChoice(str, Enum):
@@ -62,17 +59,6 @@ def convert(
         print(result.to_json())
         return
     if result.layers:
-        terminal.show_table(
-            ("layer", "class", "becomes", "nodes"), [_row(layer) for layer in result.layers]
-        )
+        layers.show(result.layers)
     count = len(result.model.graph.node)
     terminal.show(f"{output}: {count} nodes, {len(result.layers)} normalization layers")
-
-
-def _row(layer: LayerRecord) -> tuple[str, ...]:
-    return (
-        layer.name,
-        layer.layer_class,
-        f"{layer.lowering}: {layer.reason}" if layer.reason else layer.lowering,
-        ", ".join(layer.nodes),
-    )

@@ -1,4 +1,4 @@
-"""``onnxnorm inspect``: the normalization nodes of an ONNX file."""
+"""``onnxnorm inspect``: the normalization layers and nodes of an ONNX file."""
 
 from __future__ import annotations
 
@@ -7,48 +7,62 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxnorm.cli import terminal
+from onnxnorm.cli import layers, terminal
 
 if TYPE_CHECKING:
-    from onnxnorm.graph.inspection import NodeRecord
+    from onnxnorm.graph.inspection import Inspection, NodeRecord
+
+_COLUMNS = ("node", "operator", "where", "input", "attributes", "form")
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the normalization nodes of an ONNX file, one row for each."""
+    """Show what became of each normalization layer, and the nodes of no known layer."""
     from onnxnorm.graph.inspection import inspect as inspect_file
 
-    records = inspect_file(model)
+    found = inspect_file(model)
     if as_json:
-        terminal.show_json({"nodes": [record.to_dict() for record in records]})
-    elif records:
-        columns = ("node", "operator", "where", "input", "attributes", "form")
-        terminal.show_table(columns, [_row(record) for record in records])
-    else:
-        terminal.show(f"{model}: no normalization nodes")
+        terminal.show_json(found.to_dict())
+        return
+    if found.layers:
+        layers.show(found.layers)
+    if found.other_nodes:
+        terminal.show_table(_COLUMNS, [_row(node) for node in found.other_nodes])
+    for problem in found.problems:
+        terminal.show(f"note: {problem}")
+    terminal.show(f"{model}: {_summary(found)}")
 
 
-def _row(record: NodeRecord) -> tuple[str, ...]:
+def _summary(found: Inspection) -> str:
+    if not found.layers and not found.nodes:
+        return "no normalization nodes"
+    custom = [node for node in found.nodes if node.form == "custom"]
+    counts = f"{len(found.layers)} layer records, {len(found.nodes)} normalization nodes"
+    if not custom:
+        return counts
+    whole = all(node.has_function for node in custom)
+    return f"{counts}, {'with function bodies' if whole else 'which need the onnxnorm library'}"
+
+
+def _row(node: NodeRecord) -> tuple[str, ...]:
     return (
-        record.name,
-        f"{record.domain}.{record.operator}" if record.domain else record.operator,
-        record.location,
-        _input(record),
-        ", ".join(f"{name}={value}" for name, value in record.attributes.items()),
-        _form(record),
+        node.name,
+        f"{node.domain}.{node.operator}" if node.domain else node.operator,
+        node.location,
+        _input(node),
+        ", ".join(f"{name}={value}" for name, value in node.attributes.items()),
+        _form(node),
     )
 
 
-def _input(record: NodeRecord) -> str:
-    if record.input_shape is None:
-        return record.input_dtype or "?"
-    dimensions = ("?" if d is None else str(d) for d in record.input_shape)
-    return f"{record.input_dtype or '?'} ({', '.join(dimensions)})"
+def _input(node: NodeRecord) -> str:
+    dtype = node.input_dtype or "?"
+    return dtype if node.input_shape is None else f"{dtype} {layers.shape_text(node.input_shape)}"
 
 
-def _form(record: NodeRecord) -> str:
-    if record.form == "native":
+def _form(node: NodeRecord) -> str:
+    if node.form == "native":
         return "native"
-    return "custom, function in the file" if record.has_function else "custom, needs the library"
+    return "custom, function in the file" if node.has_function else "custom, needs the library"

@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 DEBUG_VARIABLE = "ONNXNORM_DEBUG"
 _WIDTH_OF_A_PIPE = 200
+_GAP = 2
+_NARROW = 14
 
 
 def debugging() -> bool:
@@ -35,17 +38,53 @@ def show(line: str) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table on stdout; no cell is cut, long ones fold."""
-    table = Table(header_style="bold", show_header=any(columns), box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    """Prints a table on stdout; no cell is cut, long ones fold between words.
+
+    Where a column would get too narrow for its words, each row is printed as a paragraph.
+    """
+    console = _stdout()
+    cells = list(zip(columns, *rows, strict=True))
+    room = console.width - _GAP * (len(columns) - 1)
+    lines = [_longest(column, "\n") for column in cells]
+    readable = [max(_longest(c), min(w, _NARROW)) for w, c in zip(lines, cells, strict=True)]
+    widths = _shrunk(lines, readable, room)
+    if sum(widths) > room:
+        if any(columns):
+            for row in rows:
+                _show_paragraph(columns, row)
+            return
+        widths = _shrunk(widths, [1] * len(widths), room)
+    table = Table(header_style="bold", show_header=any(columns), box=None, padding=(0, _GAP, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, overflow="fold", width=width)
     for row in rows:
         table.add_row(*map(escape, row))
-    console = _stdout()
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():
         print(line.rstrip())
+
+
+def _longest(cells: Sequence[str], separator: str | None = None) -> int:
+    """Length of the longest line, or by default of the longest word."""
+    return max((cell_len(part) for cell in cells for part in cell.split(separator)), default=0)
+
+
+def _shrunk(widths: Sequence[int], floor: Sequence[int], room: int) -> list[int]:
+    """The widths, the widest ones made smaller until all fit in or have come down to the floor."""
+    result = list(widths)
+    while sum(result) > room and result != list(floor):
+        above = [index for index, width in enumerate(result) if width > floor[index]]
+        result[max(above, key=result.__getitem__)] -= 1
+    return result
+
+
+def _show_paragraph(columns: Sequence[str], row: Sequence[str]) -> None:
+    margin = max(map(len, columns)) + _GAP
+    show(row[0])
+    for column, cell in zip(columns[1:], row[1:], strict=True):
+        for index, line in enumerate(cell.splitlines()):
+            show(f"  {'' if index else column:{margin}}{line}")
 
 
 def show_json(value: Any) -> None:

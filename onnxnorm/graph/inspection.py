@@ -1,9 +1,9 @@
-"""The normalization nodes of an ONNX model, read from the file alone."""
+"""The normalization layers and nodes of an ONNX model, read from the file alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -12,12 +12,14 @@ import numpy as np
 import onnx
 import onnx.shape_inference
 
-from onnxnorm.graph.nodes import attributes_of
+from onnxnorm.errors import ModelFileError
+from onnxnorm.graph import records
+from onnxnorm.graph.nodes import all_graphs, attributes_of
+from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.modelfile import load
 from onnxnorm.opset import DOMAIN
 
 Form = Literal["custom", "native"]
-Dimension = int | str | None
 Types = Mapping[str, onnx.TypeProto.Tensor]
 Functions = Set[tuple[str, str]]
 
@@ -76,8 +78,38 @@ class NodeRecord:
         return asdict(self)
 
 
-def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> tuple[NodeRecord, ...]:
-    """One record for each normalization node, in the order of the graph, subgraphs included.
+@dataclass(frozen=True)
+class Inspection:
+    """What an ONNX model tells of its normalization.
+
+    Attributes:
+        layers: the layer records that the conversion left in the model; none in a model from
+            elsewhere.
+        nodes: its normalization nodes in the order of the graph, subgraphs included.
+        problems: where the records are missing, unreadable or at odds with the graph.
+    """
+
+    layers: tuple[LayerRecord, ...]
+    nodes: tuple[NodeRecord, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def other_nodes(self) -> tuple[NodeRecord, ...]:
+        """The nodes that no layer record names."""
+        named = {name for layer in self.layers for name in layer.nodes}
+        return tuple(node for node in self.nodes if node.name not in named)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The findings in types that JSON knows."""
+        return {
+            "layers": [layer.to_dict() for layer in self.layers],
+            "nodes": [node.to_dict() for node in self.nodes],
+            "problems": list(self.problems),
+        }
+
+
+def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
+    """What became of each normalization layer, and every normalization node in the graph.
 
     Args:
         model: an ONNX file or a loaded model. External weights are not read.
@@ -86,6 +118,39 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> tuple[NodeRecord
         ModelFileError: the file is missing, damaged or not an ONNX file.
     """
     proto = model if isinstance(model, onnx.ModelProto) else load(model, weights=False)
+    nodes = _nodes(proto)
+    try:
+        layers = records.read(proto)
+    except ModelFileError as error:
+        return Inspection((), nodes, (str(error),))
+    names = {node.name for graph in all_graphs(proto.graph) for node in graph.node}
+    return Inspection(layers, nodes, tuple(_problems(layers, nodes, names)))
+
+
+def _problems(
+    layers: Sequence[LayerRecord], nodes: Sequence[NodeRecord], names: Set[str]
+) -> Iterator[str]:
+    if nodes and not layers:
+        yield "no layer records: the file was not converted by onnxnorm, or another tool took them"
+    by_name = {node.name: node for node in nodes}
+    for layer in layers:
+        gone = [name for name in layer.nodes if name not in names]
+        if gone:
+            yield (
+                f"layer {layer.name!r}: the graph has no node "
+                f"{' and no '.join(map(repr, gone))} any more; the file was changed since"
+            )
+        if layer.lowering != "custom" or layer.spec is None:
+            continue
+        for found in (by_name[name] for name in layer.nodes if name in by_name):
+            if (found.domain, found.operator) != (DOMAIN, layer.spec.operator):
+                yield (
+                    f"layer {layer.name!r}: node {found.name!r} is {found.domain or 'ai.onnx'}."
+                    f"{found.operator}, the record says {DOMAIN}.{layer.spec.operator}"
+                )
+
+
+def _nodes(proto: onnx.ModelProto) -> tuple[NodeRecord, ...]:
     functions = {(function.domain, function.name) for function in proto.functions}
     in_graph = _records(_with_shapes(proto).graph, "graph", {}, functions)
     in_functions = (

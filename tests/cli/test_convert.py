@@ -18,16 +18,26 @@ def test_prints_what_became_of_each_layer(onnxnorm_cli, keras_file, tmp_path):
     outcome = onnxnorm_cli("convert", keras_file, "-o", output)
     assert outcome.status == 0
     rows = [line.split() for line in outcome.out.splitlines()]
-    assert {row[0] for row in rows[1:3]} == {"group", "layer"}
+    assert [row[0] for row in rows[1:3]] == ["group", "layer"]
     assert rows[-1] == f"{output}: 2 nodes, 2 normalization layers".split()
-    assert [node.name for node in inspect(output)] == ["group", "layer"]
+
+
+@pytest.mark.parametrize("lowering", ["custom", "native"])
+def test_inspect_shows_the_same_from_the_file_alone(onnxnorm_cli, keras_file, tmp_path, lowering):
+    output = tmp_path / "model.onnx"
+    arguments = ("convert", keras_file, "-o", output, "--lowering", lowering)
+    report = onnxnorm_cli(*arguments).out.splitlines()
+    assert onnxnorm_cli("inspect", output).out.splitlines()[:-1] == report[:-1]
+    report = json.loads(onnxnorm_cli(*arguments, "--json").out)
+    found = json.loads(onnxnorm_cli("inspect", output, "--json").out)
+    assert (found["layers"], found["problems"]) == (report["layers"], [])
 
 
 def test_lowering_and_opset_are_passed_on(onnxnorm_cli, keras_file, tmp_path):
     output = tmp_path / "model.onnx"
     arguments = ("convert", keras_file, "-o", output, "--lowering", "native", "--opset", "17")
     assert onnxnorm_cli(*arguments).status == 0
-    assert {node.form for node in inspect(output)} == {"native"}
+    assert {node.form for node in inspect(output).nodes} == {"native"}
     assert modelfile.load(output).opset_import[0].version == 17
 
 
