@@ -263,15 +263,18 @@ struct GroupMaps {
 
 /// offset[g] is that of the mean from shift[g], as in Statistics.
 template <class C>
-inline void map_groups(const C* shift, const double* offset, const double* variance, int64_t groups, double epsilon,
+inline void map_groups(const C* shift, const double* offset, const double* variance, int64_t groups, const Rule& rule,
                        GroupMaps<C>& maps) {
 #pragma omp simd
   for (int64_t g = 0; g < groups; ++g) {
-    const double reciprocal = reciprocal_deviation(variance[g], epsilon);
+    const double factor = factor_of(rule, static_cast<double>(shift[g]) + offset[g], variance[g]);
     maps.shift[g] = shift[g];
-    maps.factor[g] = static_cast<C>(reciprocal);
-    maps.offset[g] = static_cast<C>(-offset[g] * reciprocal);
+    maps.factor[g] = static_cast<C>(factor);
+    maps.offset[g] = static_cast<C>(-offset[g] * factor);
   }
+  if (rule.subtract_mean) return;
+  clear(maps.shift, groups);
+  clear(maps.offset, groups);
 }
 
 /// The columns' maps for one row of X, whose groups are mapped by `groups`.
@@ -348,7 +351,7 @@ void normalize_columns(const ColumnsTask& task) {
   for (int64_t s = 0; s < task.samples; ++s) {
     const int64_t first_index = task.first_index + s * task.sample_pitch;
     columns_statistics(task, static_cast<const T*>(task.x) + first_index, statistics);
-    map_groups(statistics.shift, statistics.offset, statistics.variance, task.groups, task.epsilon, maps);
+    map_groups(statistics.shift, statistics.offset, statistics.variance, task.groups, *task.rule, maps);
     apply_to_columns<T>(task, first_index, maps, affine);
   }
 }
@@ -377,7 +380,7 @@ void apply_columns(const ColumnsTask& task, const double* mean, const double* va
     shift[g] = static_cast<C>(mean[g]);
     offset[g] = mean[g] - static_cast<double>(shift[g]);
   }
-  map_groups(shift, offset, variance, task.groups, task.epsilon, maps);
+  map_groups(shift, offset, variance, task.groups, *task.rule, maps);
   apply_to_columns<T>(task, task.first_index, maps, affine);
 }
 

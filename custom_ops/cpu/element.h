@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels.h"
+
 namespace onnxnorm::cpu {
 namespace ONNXNORM_ISA_NAMESPACE {
 namespace {
@@ -33,10 +35,15 @@ inline N smaller(N a, N b) {
 
 inline bool is_finite(double value) { return value - value == 0; }
 
-/// 1 / sqrt(variance + epsilon); a variance that rounding made negative counts as zero, NaN stays NaN.
+/// What the elements of a group are multiplied by. A variance that rounding made negative counts as zero, NaN stays
+/// NaN; 0 where a square left the range of C.
 template <class C>
-inline C reciprocal_deviation(C variance, C epsilon) {
-  return C(1) / static_cast<C>(__builtin_sqrt((variance < 0 ? 0 : variance) + epsilon));
+inline C factor_of(const Rule& rule, C mean, C variance) {
+  const C weighted = mean * static_cast<C>(rule.mean_weight);
+  const C root = (variance < 0 ? 0 : variance) * static_cast<C>(rule.variance_weight) + weighted * weighted +
+                 static_cast<C>(rule.epsilon);
+  const C least = static_cast<C>(rule.least);
+  return C(1) / static_cast<C>(__builtin_sqrt(root < least ? least : root));
 }
 
 }  // namespace

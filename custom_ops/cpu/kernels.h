@@ -11,6 +11,16 @@
 
 namespace onnxnorm::cpu {
 
+/// How a group's moments become the map of its elements. The factor is
+/// 1 / sqrt(max(variance * variance_weight + (mean * mean_weight)^2 + epsilon, least)).
+struct Rule {
+  double variance_weight;
+  double mean_weight;
+  double epsilon;
+  double least;
+  bool subtract_mean;
+};
+
 /// scale and bias as tables in the compute type (float, or double for float64): the element at flat index i of X uses
 /// entry (i / inner) % period.
 struct Affine {
@@ -29,7 +39,7 @@ struct RunsTask {
   int64_t runs;
   int64_t pitch;
   int64_t depth;
-  double epsilon;
+  const Rule* rule;
   const Affine* affine;
 };
 
@@ -45,7 +55,7 @@ struct ColumnsTask {
   int64_t pitch;
   int64_t groups;
   int64_t depth;
-  double epsilon;
+  const Rule* rule;
   const Affine* affine;
 };
 
@@ -54,6 +64,7 @@ constexpr int64_t max_columns = 1024;
 /// Axes in any order, element by element: for sets of axes that no other kernel covers.
 struct StridedTask {
   const Normalization* normalization;
+  const Rule* rule;
   int64_t first_group;
   int64_t groups;
 };

@@ -2,6 +2,7 @@
 #include "normalize.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -37,6 +38,22 @@ int64_t element_size(Element element) {
 }
 
 int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step; }
+
+Rule rule_of(const Normalization& normalization) {
+  double count = 1;
+  for (int64_t d = 0; d < normalization.rank; ++d) {
+    if (normalization.dimensions[d].reduced) count *= static_cast<double>(normalization.dimensions[d].extent);
+  }
+  const bool subtract_mean = normalization.subtract_mean;
+  switch (normalization.divisor) {
+    case Divisor::root_mean_square:
+      return {1, 1, normalization.epsilon, 0, subtract_mean};
+    case Divisor::length:
+      return {count, std::sqrt(count), 0, normalization.epsilon, subtract_mean};
+    default:
+      return {1, 0, normalization.epsilon, 0, subtract_mean};
+  }
+}
 
 /// X as (batch, outer, groups, depth), row-major: statistics over outer x depth for each batch and group.
 struct View {
@@ -177,18 +194,19 @@ struct Job {
   const Normalization& normalization;
   const ElementKernels& kernels;
   const View& view;
+  const Rule* rule;
   const Affine* affine;
   Executor& executor;
   int64_t size;  // of an element
   bool serial;
 
   RunsTask runs(int64_t first_index, int64_t groups, int64_t runs, int64_t pitch, int64_t depth) const {
-    return {normalization.x, normalization.y, first_index, groups, runs, pitch, depth, normalization.epsilon, affine};
+    return {normalization.x, normalization.y, first_index, groups, runs, pitch, depth, rule, affine};
   }
   ColumnsTask columns(int64_t first_index, int64_t samples, int64_t rows, int64_t groups) const {
     const int64_t pitch = view.groups * view.depth;
-    return {normalization.x, normalization.y, first_index,           samples, view.outer * pitch, rows, pitch,
-            groups,          view.depth,      normalization.epsilon, affine};
+    return {normalization.x, normalization.y, first_index, samples, view.outer * pitch, rows, pitch,
+            groups,          view.depth,      rule,        affine};
   }
 };
 
@@ -306,7 +324,8 @@ void normalize_columns(const Job& job) {
   }
 }
 
-void normalize_strided(const Normalization& normalization, const ElementKernels& kernels, Executor& executor) {
+void normalize_strided(const Normalization& normalization, const Rule& rule, const ElementKernels& kernels,
+                       Executor& executor) {
   int64_t groups = 1, depth = 1;
   for (int64_t d = 0; d < normalization.rank; ++d) {
     (normalization.dimensions[d].reduced ? depth : groups) *= normalization.dimensions[d].extent;
@@ -314,7 +333,7 @@ void normalize_strided(const Normalization& normalization, const ElementKernels&
   const int64_t groups_per_task = std::max<int64_t>(1, 1024 / depth);
   parallel(executor, groups * depth < 4096, ceiling(groups, groups_per_task), [&](int64_t task) {
     const int64_t first = task * groups_per_task;
-    kernels.normalize_strided({&normalization, first, std::min(groups_per_task, groups - first)});
+    kernels.normalize_strided({&normalization, &rule, first, std::min(groups_per_task, groups - first)});
   });
 }
 
@@ -325,14 +344,15 @@ void normalize(const Normalization& normalization, Executor& executor) {
   for (int64_t d = 0; d < normalization.rank; ++d) total *= normalization.dimensions[d].extent;
   if (total == 0) return;
   const ElementKernels& kernels = isa().kernels->elements[static_cast<size_t>(normalization.element)];
+  const Rule rule = rule_of(normalization);
   View view;
   if (!view_of(normalization, view)) {
-    normalize_strided(normalization, kernels, executor);
+    normalize_strided(normalization, rule, kernels, executor);
     return;
   }
   const AffineTables affine(normalization, view, kernels);
   const int64_t size = element_size(normalization.element);
-  const Job job{normalization, kernels, view, affine.get(), executor, size, total * size <= serial_size};
+  const Job job{normalization, kernels, view, &rule, affine.get(), executor, size, total * size <= serial_size};
   if (view.outer == 1) {
     normalize_dense(job);
   } else if (view.depth > max_columns) {

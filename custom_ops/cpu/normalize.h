@@ -16,12 +16,21 @@ struct Dimension {
   int64_t bias_stride;
 };
 
-/// y = (x - mean) / sqrt(variance + epsilon) * scale + bias, with mean and variance over the reduced dimensions of X
-/// for each position of the others. X and Y are dense and row-major over `dimensions`; Y may be X itself.
+/// What the elements of a group are divided by, with `n` of them.
+enum class Divisor {
+  deviation,         // sqrt(variance + epsilon)
+  root_mean_square,  // sqrt(variance + mean^2 + epsilon)
+  length,            // sqrt(max(n * (variance + mean^2), epsilon))
+};
+
+/// y = (x - mean) / divisor * scale + bias, or without the mean, the moments being those over the reduced dimensions of
+/// X for each position of the others. X and Y are dense and row-major over `dimensions`; Y may be X itself.
 struct Normalization {
   Element element;
   const Dimension* dimensions;
   int64_t rank;
+  Divisor divisor;
+  bool subtract_mean;
   double epsilon;
   const void* x;
   const void* scale;

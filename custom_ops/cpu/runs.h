@@ -29,9 +29,11 @@ struct Map {
 };
 
 template <class C>
-inline Map<C> map_of(const Statistics<C>& statistics, double epsilon) {
-  const double reciprocal = reciprocal_deviation(statistics.variance, epsilon);
-  return {statistics.shift, static_cast<C>(reciprocal), static_cast<C>(-statistics.offset * reciprocal)};
+inline Map<C> map_of(const Statistics<C>& statistics, const Rule& rule) {
+  const double mean = static_cast<double>(statistics.shift) + statistics.offset;
+  const double factor = factor_of(rule, mean, statistics.variance);
+  if (!rule.subtract_mean) return {0, static_cast<C>(factor), 0};
+  return {statistics.shift, static_cast<C>(factor), static_cast<C>(-statistics.offset * factor)};
 }
 
 template <class C>
@@ -156,9 +158,9 @@ inline Statistics<Compute<T>> runs_statistics(const T* x, int64_t runs, int64_t 
 
 /// For a vector of rows.
 template <class C>
-inline void reciprocal_deviations(const C* variances, C epsilon, C* factors) {
+inline void factors_of(const Rule& rule, const C* means, const C* variances, C* factors) {
 #pragma omp simd
-  for (int64_t r = 0; r < lanes<C>; ++r) factors[r] = reciprocal_deviation(variances[r], epsilon);
+  for (int64_t r = 0; r < lanes<C>; ++r) factors[r] = factor_of(rule, means[r], variances[r]);
 }
 
 /// Rows this short are taken several at a time, so that what is done once a row is done for a vector of rows at once.
@@ -169,7 +171,7 @@ static_assert(block_bytes >= short_row_bytes, "a block holds at least a row");
 
 /// The maps of up to a vector of short rows.
 template <class T>
-inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, double epsilon, Map<Compute<T>>* maps) {
+inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, const Rule& rule, Map<Compute<T>>* maps) {
   using C = Compute<T>;
   using V = Vector<C>;
   alignas(vector_bytes) C anchors[lanes<C>], shifts[lanes<C>], factors[lanes<C>], offsets[lanes<C>];
@@ -201,16 +203,18 @@ inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, double epsi
   const C share = C(1) / static_cast<C>(depth);
   const V offset = sums_of_rows<C>(first) * share;
   const V variance = sums_of_rows<C>(second) * share - offset * offset;
-  alignas(vector_bytes) C variances[lanes<C>];
+  alignas(vector_bytes) C means[lanes<C>], variances[lanes<C>];
   store(offset, offsets);
+  store(load(shifts) + offset, means);
   store(variance, variances);
-  reciprocal_deviations(variances, static_cast<C>(epsilon), factors);
+  factors_of(rule, means, variances, factors);
   for (int64_t r = 0; r < rows; ++r) {
-    const bool lost = !is_finite(static_cast<double>(variances[r]));
-    if (lost || bad_shift(offsets[r], variances[r])) {
-      maps[r] = map_of(runs_statistics(x + r * depth, 1, depth, depth), epsilon);
-    } else {
+    if (!(factors[r] > 0) || bad_shift(offsets[r], variances[r])) {
+      maps[r] = map_of(runs_statistics(x + r * depth, 1, depth, depth), rule);
+    } else if (rule.subtract_mean) {
       maps[r] = {shifts[r], factors[r], -offsets[r] * factors[r]};
+    } else {
+      maps[r] = {0, factors[r], 0};
     }
   }
 }
@@ -279,7 +283,7 @@ inline void apply_map(const T* x, T* y, int64_t count, const Map<Compute<T>>& ma
 
 /// Rows no longer than a vector, each held in one from first to last. scale and bias are those of every row.
 template <class T>
-inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, double epsilon, const Affine& affine) {
+inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, const Rule& rule, const Affine& affine) {
   using C = Compute<T>;
   using V = Vector<C>;
   const Part part{depth};
@@ -288,13 +292,14 @@ inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, d
   const V bias = load(static_cast<const C*>(affine.bias), part, V{});
   const V covered = load(&vector_of_ones<C>.values[0], part, V{});
   alignas(vector_bytes) C means[lanes<C>], variances[lanes<C>], factors[lanes<C>];
-  V centered[lanes<C>], sums[lanes<C>];
+  V centered[lanes<C>], sums[lanes<C>], anchors{};
   for (int64_t begin = 0; begin < rows; begin += lanes<C>) {
     const int64_t size = smaller(lanes<C>, rows - begin);
     for (int64_t r = 0; r < lanes<C>; ++r) {
       // Relative to the row's first element: constant rows come out as zeros.
       const T* row = x + (begin + smaller(r, size - 1)) * depth;
       const C anchor = value_at(row);
+      anchors[r] = anchor;
       centered[r] = load(row, part, broadcast(anchor)) - anchor;
       sums[r] = centered[r];
     }
@@ -304,14 +309,16 @@ inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, d
       sums[r] = centered[r] * centered[r];
     }
     store(sums_of_rows<C>(sums) * share, variances);
-    reciprocal_deviations(variances, static_cast<C>(epsilon), factors);
+    store(load(means) + anchors, means);
+    factors_of(rule, means, variances, factors);
     for (int64_t r = 0; r < size; ++r) {
       const int64_t row = (begin + r) * depth;
-      if (is_finite(static_cast<double>(variances[r]))) {
-        store(centered[r] * factors[r] * scale + bias, y + row, part);
+      if (factors[r] > 0) {
+        const V from = rule.subtract_mean ? centered[r] : load(x + row, part, V{});
+        store(from * factors[r] * scale + bias, y + row, part);
       } else {
         AffineCursor cursor(affine, 0);
-        const auto map = map_of(statistics_in_double(x + row, 1, depth, depth), epsilon);
+        const auto map = map_of(statistics_in_double(x + row, 1, depth, depth), rule);
         apply_map(x + row, y + row, depth, map, affine, cursor);
       }
     }
@@ -325,7 +332,7 @@ void normalize_runs(const RunsTask& task) {
   T* y = static_cast<T*>(task.y) + task.first_index;
   const int64_t depth = task.depth;
   if (task.runs == 1 && depth <= lanes<C> && task.affine->inner == 1 && task.affine->period == depth) {
-    normalize_tiny_rows(x, y, task.groups, depth, task.epsilon, *task.affine);
+    normalize_tiny_rows(x, y, task.groups, depth, *task.rule, *task.affine);
     return;
   }
   if (task.runs == 1 && depth * static_cast<int64_t>(sizeof(T)) <= short_row_bytes) {
@@ -334,7 +341,7 @@ void normalize_runs(const RunsTask& task) {
     const int64_t block = smaller(lanes<C>, block_bytes / (depth * static_cast<int64_t>(sizeof(T))));
     for (int64_t g = 0; g < task.groups; g += block) {
       const int64_t rows = smaller(block, task.groups - g);
-      short_rows_maps(x + g * depth, rows, depth, task.epsilon, maps);
+      short_rows_maps(x + g * depth, rows, depth, *task.rule, maps);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t row = (g + r) * depth;
         apply_map(x + row, y + row, depth, maps[r], *task.affine, cursor);
@@ -344,7 +351,7 @@ void normalize_runs(const RunsTask& task) {
   }
   for (int64_t g = 0; g < task.groups; ++g) {
     const int64_t group = g * depth;
-    const Map<C> map = map_of(runs_statistics(x + group, task.runs, task.pitch, depth), task.epsilon);
+    const Map<C> map = map_of(runs_statistics(x + group, task.runs, task.pitch, depth), *task.rule);
     for (int64_t r = 0; r < task.runs; ++r) {
       const int64_t run = group + r * task.pitch;
       AffineCursor cursor(*task.affine, task.first_index + run);
@@ -364,7 +371,7 @@ template <class T>
 void apply_run(const RunsTask& task, double mean, double variance) {
   AffineCursor cursor(*task.affine, task.first_index);
   apply_map(static_cast<const T*>(task.x) + task.first_index, static_cast<T*>(task.y) + task.first_index, task.depth,
-            map_of(statistics_of<Compute<T>>(mean, variance), task.epsilon), *task.affine, cursor);
+            map_of(statistics_of<Compute<T>>(mean, variance), *task.rule), *task.affine, cursor);
 }
 
 }  // namespace

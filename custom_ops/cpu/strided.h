@@ -2,6 +2,7 @@
 // per instruction set: see kernels.cpp.
 #pragma once
 
+#include "element.h"
 #include "kernels.h"
 #include "vector.h"
 
@@ -60,10 +61,11 @@ void normalize_strided(const StridedTask& task) {
       const double d = value<T>(from.x, group.x + locate(dimensions, rank, true, i).x) - mean;
       squares += d * d;
     }
-    const double reciprocal = reciprocal_deviation(squares / static_cast<double>(count), from.epsilon);
+    const double factor = factor_of(*task.rule, mean, squares / static_cast<double>(count));
+    const double shift = task.rule->subtract_mean ? mean : 0;
     for (int64_t i = 0; i < count; ++i) {
       const Position at = locate(dimensions, rank, true, i);
-      const double normalized = (value<T>(from.x, group.x + at.x) - mean) * reciprocal;
+      const double normalized = (value<T>(from.x, group.x + at.x) - shift) * factor;
       const double result =
           normalized * value<T>(from.scale, group.scale + at.scale) + value<T>(from.bias, group.bias + at.bias);
       T* y = static_cast<T*>(from.y) + group.x + at.x;

@@ -81,7 +81,7 @@ void check_broadcast(const char* name, const Shape& shape, const Shape& x) {
 }
 
 void check_shapes(Kind kind, const Attributes& attributes, const Shapes& shapes) {
-  if (kind == Kind::layer) {
+  if (!has_channels(kind)) {
     reduced_axes(attributes.axes, shapes.x);
     check_broadcast("scale", shapes.scale, shapes.x);
     check_broadcast("bias", shapes.bias, shapes.x);
@@ -112,12 +112,58 @@ std::string to_string(const Shape& shape) {
   return result + "]";
 }
 
+const char* name_of(Kind kind) {
+  switch (kind) {
+    case Kind::group:
+      return "GroupNormalization";
+    case Kind::instance:
+      return "InstanceNormalization";
+    case Kind::root_mean_square:
+      return "RMSNormalization";
+    case Kind::filter_response:
+      return "FilterResponseNormalization";
+    case Kind::unit:
+      return "UnitNormalization";
+    default:
+      return "LayerNormalization";
+  }
+}
+
+bool has_channels(Kind kind) { return kind == Kind::group || kind == Kind::instance; }
+
+Attributes defaults_of(Kind kind) {
+  Attributes attributes;
+  if (kind == Kind::root_mean_square || kind == Kind::filter_response) attributes.epsilon = 1e-6f;
+  if (kind == Kind::filter_response) attributes.axes = {1, 2};
+  if (kind == Kind::unit) attributes.epsilon = 1e-12f;
+  return attributes;
+}
+
+cpu::Divisor divisor_of(Kind kind) {
+  switch (kind) {
+    case Kind::root_mean_square:
+    case Kind::filter_response:
+      return cpu::Divisor::root_mean_square;
+    case Kind::unit:
+      return cpu::Divisor::length;
+    default:
+      return cpu::Divisor::deviation;
+  }
+}
+
+bool subtracts_mean(Kind kind, const Attributes& attributes) {
+  return divisor_of(kind) == cpu::Divisor::deviation && attributes.subtract_mean == 1;
+}
+
 void check_attributes(Kind kind, const Attributes& attributes) {
   if (kind == Kind::group && attributes.num_groups < 1) {
     throw std::invalid_argument("num_groups is " + text(attributes.num_groups) + "; accepted: 1 or more");
   }
-  if (kind == Kind::layer && attributes.axes.empty()) {
+  if (!has_channels(kind) && attributes.axes.empty()) {
     throw std::invalid_argument("axes is empty; accepted: at least one axis");
+  }
+  if (attributes.subtract_mean != 0 && attributes.subtract_mean != 1) {
+    throw std::invalid_argument("subtract_mean is " + text(attributes.subtract_mean) + "; accepted: 0 or 1");
   }
   if (!(attributes.epsilon >= 0) || std::isinf(attributes.epsilon)) {
     throw std::invalid_argument("epsilon is " + std::to_string(attributes.epsilon) +
@@ -131,7 +177,7 @@ void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& s
   for (Shape* shape : {&known.scale, &known.bias}) {
     if (!shape->empty()) continue;
     // Whatever fits: the check must find no fault with what it does not know.
-    if (kind != Kind::layer) *shape = {-1};
+    if (has_channels(kind)) *shape = {-1};
   }
   check_shapes(kind, attributes, known);
 }
@@ -139,7 +185,7 @@ void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& s
 std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes) {
   check_shapes(kind, attributes, shapes);
   std::vector<cpu::Dimension> dimensions;
-  if (kind == Kind::layer) {
+  if (!has_channels(kind)) {
     const std::vector<bool> reduced = reduced_axes(attributes.axes, shapes.x);
     const std::vector<int64_t> scale = broadcast_strides(shapes.scale, shapes.x);
     const std::vector<int64_t> bias = broadcast_strides(shapes.bias, shapes.x);

@@ -9,14 +9,27 @@
 
 namespace onnxnorm {
 
-enum class Kind { group, instance, layer };
+enum class Kind { group, instance, layer, root_mean_square, filter_response, unit };
+
+constexpr Kind all_kinds[] = {Kind::group,           Kind::instance, Kind::layer, Kind::root_mean_square,
+                              Kind::filter_response, Kind::unit};
+
+const char* name_of(Kind kind);
+
+/// Whether statistics are taken over channels (`axis`), with scale and bias per channel; else over `axes`, with scale
+/// and bias that broadcast.
+bool has_channels(Kind kind);
 
 struct Attributes {
   int64_t axis = 1;
   int64_t num_groups = 0;
   std::vector<int64_t> axes = {-1};
+  int64_t subtract_mean = 1;
   float epsilon = 1e-5f;
 };
+
+/// What holds for attributes that a node does not have.
+Attributes defaults_of(Kind kind);
 
 /// Extents; -1 where unknown.
 using Shape = std::vector<int64_t>;
@@ -36,7 +49,12 @@ void check_attributes(Kind kind, const Attributes& attributes);
 /// taken for one of unknown rank.
 void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& shapes);
 
-/// The normalization that a node asks for. Throws std::invalid_argument when shapes and attributes do not fit.
+cpu::Divisor divisor_of(Kind kind);
+
+bool subtracts_mean(Kind kind, const Attributes& attributes);
+
+/// The dimensions of the normalization that a node asks for. Throws std::invalid_argument when shapes and attributes do
+/// not fit.
 std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes);
 
 }  // namespace onnxnorm

@@ -37,9 +37,11 @@ bool found(const OrtApi& api, OrtStatus* status) {
 }
 
 Attributes read_attributes(const OrtApi& api, Kind kind, const OrtKernelInfo& info) {
-  Attributes attributes;
+  Attributes attributes = defaults_of(kind);
   found(api, api.KernelInfoGetAttribute_float(&info, "epsilon", &attributes.epsilon));
-  if (kind == Kind::layer) {
+  if (kind == Kind::layer)
+    found(api, api.KernelInfoGetAttribute_int64(&info, "subtract_mean", &attributes.subtract_mean));
+  if (!has_channels(kind)) {
     size_t size = 0;
     if (found(api, api.KernelInfoGetAttributeArray_int64(&info, "axes", nullptr, &size))) {
       attributes.axes.resize(size);
@@ -94,17 +96,6 @@ Tensor input(const OrtApi& api, const OrtKernelContext& context, size_t index) {
 
 }  // namespace
 
-const char* name_of(Kind kind) {
-  switch (kind) {
-    case Kind::group:
-      return "GroupNormalization";
-    case Kind::instance:
-      return "InstanceNormalization";
-    default:
-      return "LayerNormalization";
-  }
-}
-
 Kernel::Kernel(const OrtApi& api, Kind kind, cpu::Element element, const OrtKernelInfo& info)
     : api_(api), kind_(kind), element_(element), node_(describe(api, kind, info)) {
   try {
@@ -132,9 +123,10 @@ void Kernel::compute(OrtKernelContext& context) const {
   void* y = nullptr;
   check(api_, api_.GetTensorMutableData(output, &y));
   SessionThreads threads(api_, context);
-  cpu::normalize({element_, dimensions.data(), static_cast<int64_t>(dimensions.size()),
-                  static_cast<double>(attributes_.epsilon), x.data, scale.data, bias.data, y},
-                 threads);
+  cpu::normalize(
+      {element_, dimensions.data(), static_cast<int64_t>(dimensions.size()), divisor_of(kind_),
+       subtracts_mean(kind_, attributes_), static_cast<double>(attributes_.epsilon), x.data, scale.data, bias.data, y},
+      threads);
 }
 
 }  // namespace onnxnorm

@@ -8,8 +8,6 @@
 
 namespace onnxnorm {
 
-const char* name_of(Kind kind);
-
 class Kernel {
  public:
   /// Reads and checks what is known of the node before it runs; throws with the node's name.

@@ -120,7 +120,7 @@ Operator::Operator(const OrtApi& api, Kind kind, cpu::Element element)
 
 std::vector<std::unique_ptr<Operator>> all_operators(const OrtApi& api) {
   std::vector<std::unique_ptr<Operator>> operators;
-  for (const Kind kind : {Kind::group, Kind::instance, Kind::layer}) {
+  for (const Kind kind : all_kinds) {
     for (const cpu::Element element :
          {cpu::Element::float32, cpu::Element::float16, cpu::Element::bfloat16, cpu::Element::float64}) {
       operators.push_back(std::make_unique<Operator>(api, kind, element));

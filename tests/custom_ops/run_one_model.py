@@ -27,6 +27,9 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "GroupNormalization": {"axis": -1, "num_groups": 3},
     "InstanceNormalization": {"axis": 3},
     "LayerNormalization": {"axes": [1, 2, 3]},
+    "RMSNormalization": {"axes": [3]},
+    "FilterResponseNormalization": {"axes": [1, 2]},
+    "UnitNormalization": {"axes": [-1]},
 }
 #: Element type and what its rounding, twice, may cost.
 ELEMENTS = {
@@ -81,7 +84,7 @@ def check(operator: str, element: int, options: onnxruntime.SessionOptions) -> N
         results = list(pool.map(lambda _: session.run(None, feeds)[0], range(16)))
     expected = x
     for _ in range(2):
-        epsilon = float(np.float32(1e-5))
+        epsilon = float(np.float32(OPERATORS[operator].attributes["epsilon"]))
         expected = OPERATORS[operator].reference(
             expected, scale, bias, epsilon=epsilon, **attributes
         )

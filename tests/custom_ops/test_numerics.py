@@ -23,6 +23,15 @@ from tests.custom_ops.nodes import (
 )
 
 GROUP, INSTANCE, LAYER = "GroupNormalization", "InstanceNormalization", "LayerNormalization"
+RMS, RESPONSE, UNIT = "RMSNormalization", "FilterResponseNormalization", "UnitNormalization"
+#: The operators over `axes`, and what else their nodes say.
+OVER_AXES: list[tuple[str, dict[str, Any]]] = [
+    (LAYER, {}),
+    (LAYER, {"subtract_mean": 0}),
+    (RMS, {}),
+    (RESPONSE, {}),
+    (UNIT, {}),
+]
 ELEMENTS = sorted(ELEMENT_TYPES)
 
 
@@ -99,7 +108,8 @@ def test_group_and_instance_normalization(data: st.DataObject) -> None:
 
 @property_test
 @given(data=st.data())
-def test_layer_normalization_over_any_axes(data: st.DataObject) -> None:
+def test_normalization_over_any_axes(data: st.DataObject) -> None:
+    operator, attributes = data.draw(st.sampled_from(OVER_AXES))
     shape = data.draw(shapes)
     rank = len(shape)
     axes = data.draw(st.sets(st.integers(0, rank - 1), min_size=1))
@@ -108,7 +118,7 @@ def test_layer_normalization_over_any_axes(data: st.DataObject) -> None:
         extent if data.draw(st.booleans()) else 1 for extent in shape[rank - kept :]
     )
     check(
-        LAYER,
+        operator,
         shape,
         parameter_shape,
         element=data.draw(st.sampled_from(ELEMENTS)),
@@ -116,6 +126,7 @@ def test_layer_normalization_over_any_axes(data: st.DataObject) -> None:
         seed=data.draw(st.integers(0, 1000)),
         axes=[axis - rank if data.draw(st.booleans()) else axis for axis in sorted(axes)],
         epsilon=data.draw(st.sampled_from([1e-5, 1e-3])),
+        **attributes,
     )
 
 
@@ -143,11 +154,21 @@ LARGE = {
     "middle axes": (LAYER, (3, 20, 30, 40), {"axes": [1, 2]}),
     "outer and inner axes": (LAYER, (30, 20, 40), {"axes": [0, 2]}),
     "every other axis": (LAYER, (6, 7, 8, 9, 10), {"axes": [0, 2, 4]}),
+    "rows, uncentered": (LAYER, (8, 100, 768), {"axes": [-1], "subtract_mean": 0}),
+    "rows, RMS": (RMS, (8, 100, 768), {"axes": [-1]}),
+    "short rows, RMS": (RMS, (64, 26, 26, 10), {"axes": [3]}),
+    "long rows, RMS": (RMS, (3, 100_003), {"axes": [1]}),
+    "columns, unit": (UNIT, (500, 70), {"axes": [0]}),
+    "rows, unit": (UNIT, (1000, 97), {"axes": [1]}),
+    "every other axis, unit": (UNIT, (6, 7, 8, 9, 10), {"axes": [0, 2, 4]}),
+    "filter response": (RESPONSE, (8, 28, 28, 64), {"axes": [1, 2]}),
+    "filter response, segments": (RESPONSE, (2, 112, 112, 96), {"axes": [1, 2]}),
+    "filter response, channels first": (RESPONSE, (4, 32, 50, 60), {"axes": [2, 3]}),
 }
 
 
 def parameter_shape(operator: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> Any:
-    return (shape[-1],) if operator == LAYER else (shape[attributes["axis"]],)
+    return (shape[-1],) if "axes" in attributes else (shape[attributes["axis"]],)
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4])
@@ -222,7 +243,8 @@ def test_empty(shape: tuple[int, ...]) -> None:
     assert run(GROUP, x, parameters_, parameters_, axis=1, num_groups=2).shape == shape
     assert run(INSTANCE, x, parameters_, parameters_, axis=1).shape == shape
     one = np.ones(1, np.float32)
-    assert run(LAYER, x, one, one, axes=[-1]).shape == shape
+    for operator, attributes in OVER_AXES:
+        assert run(operator, x, one, one, axes=[-1], **attributes).shape == shape
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -238,6 +260,9 @@ def test_empty(shape: tuple[int, ...]) -> None:
         "channels first, segments",
         "odd rows",
         "short rows",
+        "short rows, RMS",
+        "filter response, segments",
+        "rows, unit",
     ],
 )
 def test_a_value_that_is_not_finite_stays_in_its_group(
@@ -251,7 +276,7 @@ def test_a_value_that_is_not_finite_stays_in_its_group(
     x[at] = bad
     y = run(operator, x, scale, bias, element, **attributes)
     touched = np.zeros(shape, bool)
-    if operator == LAYER:
+    if "axes" in attributes:
         selector: list[Any] = list(at)
         for axis in attributes["axes"]:
             selector[axis] = slice(None)
@@ -290,24 +315,64 @@ ADVERSARIAL = {
         "rows",
         "short rows",
         "columns",
+        "rows, uncentered",
+        "rows, RMS",
+        "short rows, RMS",
+        "long rows, RMS",
+        "columns, unit",
+        "rows, unit",
+        "filter response",
+        "filter response, segments",
     ],
 )
 @pytest.mark.parametrize("kind", ADVERSARIAL)
 def test_adversarial_groups(case: str, kind: str) -> None:
     operator, shape, attributes = LARGE[case]
     size = math.prod(shape)
-    flat = (
-        ADVERSARIAL[kind](size // shape[0]) if operator != LAYER else ADVERSARIAL[kind](shape[-1])
-    )
-    x = np.broadcast_to(
-        flat.astype(np.float32).reshape(
-            (1,) * (len(shape) - 1) + (-1,) if operator == LAYER else (1, *shape[1:])
-        ),
-        shape,
-    ).copy()
+    # Over the last axis where the statistics are, or a sample.
+    rows = "axes" in attributes and operator != RESPONSE
+    flat = ADVERSARIAL[kind](shape[-1] if rows else size // shape[0]).astype(np.float32)
+    x = np.broadcast_to(flat.reshape((-1,) if rows else (1, *shape[1:])), shape).copy()
     scale, bias = parameters(0, parameter_shape(operator, shape, attributes), "float32")
     y = run(operator, x, scale, bias, **attributes)
     assert_close(operator, y, x, scale, bias, "float32", **attributes)
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize(
+    "case", [case for case in LARGE if LARGE[case][0] in (RMS, UNIT, RESPONSE)]
+)
+def test_zeros_give_exactly_the_bias(case: str, element: str) -> None:
+    operator, shape, attributes = LARGE[case]
+    scale, bias = parameters(0, (shape[-1],), element)
+    y = run(operator, np.zeros_like(scale, shape=shape), scale, bias, element, **attributes)
+    np.testing.assert_array_equal(y, np.broadcast_to(bias, shape))
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("constant", [1.0, -1e4, 1e-6])
+@pytest.mark.parametrize("shape", [(30, 1), (30, 7), (30, 97), (3, 9000), (30, 5, 70)])
+@pytest.mark.parametrize(("operator", "attributes"), OVER_AXES[1:])
+def test_constant_groups_keep_their_mean(
+    operator: str, attributes: dict[str, Any], shape: tuple[int, ...], constant: float, element: str
+) -> None:
+    """Without a spread nothing but the mean is left: it must come through to the last bits."""
+    x = stored(np.full(shape, constant), element)
+    scale, bias = parameters(1, (1,), element)
+    for epsilon in (1e-12, 0.0) if attributes == {} else (1.0,):
+        y = run(operator, x, scale, bias, element, axes=[1], epsilon=epsilon, **attributes)
+        expected = {"axes": [1], "epsilon": epsilon, **attributes}
+        assert_close(operator, y, x, scale, bias, element, **expected)
+
+
+@pytest.mark.parametrize("shape", [(30, 7), (30, 97), (3, 90_000), (3, 80, 70)])
+@pytest.mark.parametrize("spread", [0.0, 1e19])
+def test_squares_beyond_float(shape: tuple[int, ...], spread: float) -> None:
+    x = values(0, shape, "float32", mean=1e20, spread=spread)
+    scale, bias = parameters(1, (1,), "float32")
+    for operator in (RMS, UNIT):
+        y = run(operator, x, scale, bias, axes=[1])
+        assert_close(operator, y, x, scale, bias, "float32", axes=[1])
 
 
 def test_half_precision_near_its_largest_value() -> None:
@@ -359,7 +424,9 @@ def test_instruction_set_levels(level: str) -> None:
     if "this CPU does not have it" in done.stderr:
         pytest.skip(f"this CPU has no {level}")
     assert done.returncode == 0, done.stderr
-    selected = "normalization or of_other_types or nearest_even or half_precision or adversarial"
+    selected = (
+        "normalization or of_other_types or nearest_even or half_precision or adversarial or beyond"
+    )
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k"]
     done = subprocess.run(
         [*command, selected], env=environment, capture_output=True, text=True, check=False

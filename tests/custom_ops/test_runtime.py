@@ -24,6 +24,9 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     GROUP: {"axis": 1, "num_groups": 2},
     INSTANCE: {"axis": 1},
     LAYER: {"axes": [-1]},
+    "RMSNormalization": {"axes": [-1]},
+    "FilterResponseNormalization": {"axes": [1, 2]},
+    "UnitNormalization": {"axes": [-1]},
 }
 
 
@@ -212,6 +215,7 @@ WRONG: dict[str, tuple[str, tuple[tuple[int, ...], ...], dict[str, Any], list[st
     "twice": (LAYER, ((2, 4), (4,), (4,)), {"axes": [1, -1]}, ["axes is [1, -1]", "twice"]),
     "epsilon": (LAYER, ((2, 4), (4,), (4,)), {"epsilon": -1.0}, ["epsilon is -1"]),
     "epsilon nan": (LAYER, ((2, 4), (4,), (4,)), {"epsilon": float("nan")}, ["epsilon is nan"]),
+    "subtract": (LAYER, ((2, 4), (4,), (4,)), {"subtract_mean": 2}, ["subtract_mean is 2"]),
 }  # fmt: skip
 
 
@@ -230,7 +234,14 @@ def test_errors_name_the_node_at_session_creation(case: str) -> None:
     assert all(part in message for part in parts), message
 
 
-ATTRIBUTES_ALONE = ["no groups", "zero groups", "negative groups", "epsilon", "epsilon nan"]
+ATTRIBUTES_ALONE = [
+    "no groups",
+    "zero groups",
+    "negative groups",
+    "epsilon",
+    "epsilon nan",
+    "subtract",
+]
 
 
 @pytest.mark.parametrize("case", [case for case in WRONG if case not in ATTRIBUTES_ALONE])
