@@ -22,7 +22,7 @@ from onnxnorm.spec import NormSpec
 if TYPE_CHECKING:
     from onnxnorm.conversion import Conversion as Conversion
     from onnxnorm.conversion import convert as convert
-    from onnxnorm.conversion import hooks as hooks
+    from onnxnorm.exporters import hooks as hooks
     from onnxnorm.graph.inspection import inspect as inspect
     from onnxnorm.graph.records import LayerRecord as LayerRecord
     from onnxnorm.parity import verify as verify
@@ -37,7 +37,7 @@ _HOME = {
     "InferenceSession": "onnxnorm.runtime",
     "LayerRecord": "onnxnorm.graph.records",
     "convert": "onnxnorm.conversion",
-    "hooks": "onnxnorm.conversion",
+    "hooks": "onnxnorm.exporters",
     "inspect": "onnxnorm.graph.inspection",
     "library_path": "onnxnorm.runtime",
     "register": "onnxnorm.runtime",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from onnxnorm.spec import NormSpec
 
 MARKER_OP = "PyFunc"
 _TOKEN = "onnxnorm:"
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -131,18 +132,34 @@ def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
                 "not as one node",
                 stacklevel=3,
             )
-    before = [vars(layer.layer).get("call") for _, layer in marked]
-    try:
-        for index, layer in marked:
-            # Past Keras' own attribute tracking, in which a changed `call` has no place.
-            object.__setattr__(layer.layer, "call", _marking_call(index, layer))
+    with replaced((k.layer, "call", _marking_call(index, k)) for index, k in marked):
         yield known
+
+
+@contextmanager
+def unmarked(model: Any) -> Iterator[None]:
+    """While it is open, the layers of ``model`` compute, in the midst of `markers` too."""
+    known = (layer for layer in map(recognize, layers(model)) if layer is not None)
+    with replaced((k.layer, "call", partial(type(k.layer).call, k.layer)) for k in known):
+        yield
+
+
+@contextmanager
+def replaced(attributes: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+    """While it is open, objects have other attributes: (object, name, value)."""
+    attributes = tuple(attributes)
+    before = [vars(holder).get(name, _ABSENT) for holder, name, _ in attributes]
+    try:
+        for holder, name, value in attributes:
+            # Past Keras' own attribute tracking, in which a changed method has no place.
+            object.__setattr__(holder, name, value)
+        yield
     finally:
-        for (_, layer), call in zip(marked, before, strict=True):
-            if call is None:
-                object.__delattr__(layer.layer, "call")
+        for (holder, name, _), value in reversed(list(zip(attributes, before, strict=True))):
+            if value is not _ABSENT:
+                object.__setattr__(holder, name, value)
             else:
-                object.__setattr__(layer.layer, "call", call)
+                vars(holder).pop(name, None)
 
 
 def _marking_call(index: int, known: KnownLayer) -> Callable[..., Any]:

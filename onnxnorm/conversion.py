@@ -35,8 +35,9 @@ _TF2ONNX_NEWEST = 18
 OPSETS = range(15, min(onnx.defs.onnx_opset_version(), 24) + 1)
 
 
-# tf2onnx keeps functions of the model under conversion in a table of its module.
-_ONE_AT_A_TIME = threading.RLock()
+# Held while a model's layers leave markers. Also, tf2onnx keeps functions of the model under
+# conversion in a table of its module.
+ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -87,34 +88,18 @@ def convert(
         from onnxnorm.frameworks.files import load
 
         model = load(Path(model), safe_mode=safe_mode)
-    hook = _Hook()
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         traced = capture.trace(model, input_signature)
-        proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST), hook)
+        proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
     # Standard operators for group and instance normalization want the channels first.
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else {"LayerNormalization"})
     _check_operators(proto, traced)
     if opset > _TF2ONNX_NEWEST:
         proto = _at_opset(proto, opset)
-    records.write(proto, _layer_records(traced, hook, proto))
     if lowering == "native":
         proto = native.lower(proto)
     _check_model(proto)
     return Conversion(proto, records.read(proto))
-
-
-@contextmanager
-def hooks(model: Any) -> Iterator[dict[str, Any]]:
-    """Keyword arguments with which ``tf2onnx.convert.from_keras`` keeps each layer one node.
-
-    Only while the context is open; give ``opset=15`` or higher::
-
-        with onnxnorm.hooks(model) as kwargs:
-            proto, _ = tf2onnx.convert.from_keras(model, opset=18, **kwargs)
-    """
-    _tf2onnx()
-    with capture.markers(model):
-        yield _Hook().arguments()
 
 
 @dataclass(frozen=True)
@@ -127,17 +112,24 @@ class _Made:
 
 
 @dataclass
-class _Hook:
-    """What tf2onnx is given to know the markers; notes the nodes that it makes of them."""
+class Hook:
+    """What tf2onnx is given to know the markers; notes the nodes that it makes of them.
 
+    Attributes:
+        known: the layers that leave markers.
+        made: the nodes made so far.
+    """
+
+    known: Sequence[KnownLayer]
     made: list[_Made] = field(default_factory=list)
 
     def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of ``tf2onnx.convert.from_keras``."""
         from tf2onnx import optimizer
 
         table = OrderedDict(optimizer._get_optimizers())
         table["optimize_transpose"] = layout.transpose_optimizer()
-        table["attach_functions"] = _function_attacher()
+        table["complete"] = _completer(self)
         return {
             "custom_op_handlers": {
                 op: (handler, [])
@@ -178,25 +170,44 @@ class _Hook:
             domain=DOMAIN,
         )
 
+    def complete(self, model: onnx.ModelProto) -> None:
+        """Gives the model the function bodies and the layer records."""
+        attach_functions(model)
+        records.write(model, self._layer_records(model))
 
-def _function_attacher() -> type:
-    """An entry for tf2onnx's optimizer table that puts the function bodies into the model."""
+    def _layer_records(self, model: onnx.ModelProto) -> tuple[LayerRecord, ...]:
+        """One record per layer in the order of the graph."""
+        built = {known.layer.name for known in self.known if known.layer.built}
+        names = (node.name for graph in all_graphs(model.graph) for node in graph.node)
+        order = {name: place for place, name in enumerate(names)}
+        found = []
+        for index, known in enumerate(self.known):
+            if not known.layer.built and known.layer.name in built:
+                continue  # the template of copies that a wrapper such as Bidirectional runs
+            made = [m for m in self.made if m.marker.layer == index and m.node in order]
+            found.append(_layer_record(known, sorted(made, key=lambda m: order[m.node])))
+        found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
+        return tuple(found)
+
+
+def _completer(hook: Hook) -> type:
+    """An entry for tf2onnx's optimizer table, after which graphs make complete models."""
     from tf2onnx.graph import Graph
     from tf2onnx.optimizer.optimizer_base import GraphOptimizerBase
 
-    class GraphWithFunctions(Graph):  # type: ignore[misc] # untyped
+    class CompleteGraph(Graph):  # type: ignore[misc] # untyped
         def make_model(self, *args: Any, **kwargs: Any) -> onnx.ModelProto:
             model: onnx.ModelProto = super().make_model(*args, **kwargs)
-            attach_functions(model)
+            hook.complete(model)
             return model
 
-    class FunctionAttacher(GraphOptimizerBase):  # type: ignore[misc] # untyped
+    class Completer(GraphOptimizerBase):  # type: ignore[misc] # untyped
         def _optimize(self, graph: Any) -> Any:
             if type(graph) is Graph:
-                graph.__class__ = GraphWithFunctions
+                graph.__class__ = CompleteGraph
             return graph
 
-    return FunctionAttacher
+    return Completer
 
 
 def attach_functions(model: onnx.ModelProto) -> None:
@@ -218,15 +229,15 @@ def attach_functions(model: onnx.ModelProto) -> None:
         keep_only(model.opset_import, lambda entry: entry.domain != DOMAIN)
 
 
-def _to_onnx(traced: capture.Trace, opset: int, hook: _Hook) -> onnx.ModelProto:
+def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
     tf = capture.tensorflow()
-    tf2onnx = _tf2onnx()
+    tf2onnx = import_tf2onnx()
     function = concrete.without_compilation(tf, traced.function)
     inputs = [tensor.name for tensor in _explicit_inputs(function)]
     outputs = [tensor.name for tensor in function.outputs]
     renamed = dict(zip(inputs, traced.input_names, strict=True))
     renamed |= dict(zip(outputs, traced.output_names, strict=True))
-    arguments = hook.arguments()
+    arguments = Hook(traced.known).arguments()
     optimizers = arguments.pop("optimizers")
     with tf.device("/cpu:0"), _quiet("tf2onnx"), _quiet("tensorflow"):
         frozen, tables = tf2onnx.tf_loader.from_trackable(
@@ -315,23 +326,6 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise ConversionError(f"the converted model is not valid ONNX: {error}") from error
 
 
-def _layer_records(
-    traced: capture.Trace, hook: _Hook, model: onnx.ModelProto
-) -> tuple[LayerRecord, ...]:
-    """One record per layer in the order of the graph, in which every node is of our domain."""
-    built = {known.layer.name for known in traced.known if known.layer.built}
-    names = (node.name for graph in all_graphs(model.graph) for node in graph.node)
-    order = {name: place for place, name in enumerate(names)}
-    found = []
-    for index, known in enumerate(traced.known):
-        if not known.layer.built and known.layer.name in built:
-            continue  # the template of copies that a wrapper such as Bidirectional runs
-        made = [m for m in hook.made if m.marker.layer == index and m.node in order]
-        found.append(_layer_record(known, sorted(made, key=lambda m: order[m.node])))
-    found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
-    return tuple(found)
-
-
 def _layer_record(known: KnownLayer, made: Sequence[_Made]) -> LayerRecord:
     name, layer_class = known.layer.name, class_path(known.layer)
     if known.overridden:
@@ -362,7 +356,12 @@ def _quiet(logger_name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _tf2onnx() -> Any:
+def import_tf2onnx() -> Any:
+    """The ``tf2onnx`` package with the modules that conversion needs.
+
+    Raises:
+        MissingDependencyError: it, or TensorFlow, is not installed.
+    """
     capture.tensorflow()
     try:
         import tf2onnx

@@ -258,20 +258,3 @@ def test_threads_convert_one_model_at_once() -> None:
         np.testing.assert_allclose(
             run(result.model, inputs)[0], keras_outputs(model, inputs)[0], atol=1e-5
         )
-
-
-def test_hooks_give_callers_of_tf2onnx_the_same_graph() -> None:
-    import tf2onnx
-
-    case = CASES["layer between convolutions"]
-    model, inputs = case.model(), case.arrays()
-    with onnxnorm.hooks(model) as kwargs:
-        proto, _ = tf2onnx.convert.from_keras(model, opset=17, **kwargs)
-    onnx.checker.check_model(proto, full_check=True)
-    assert operators(proto) == case.custom
-    assert [f.name for f in proto.functions] == ["LayerNormalization"]
-    for library in (False, True):
-        y = run(proto, inputs, library)[0]
-        np.testing.assert_allclose(y, keras_outputs(model, inputs)[0], atol=1e-5)
-    after, _ = tf2onnx.convert.from_keras(model, opset=17)
-    assert not norm_nodes(after)
