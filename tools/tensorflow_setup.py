@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from contextlib import suppress
 from typing import Any
 
 
 def start(threads: int) -> Any:
-    """TensorFlow with the Addons' layers known to it.
+    """TensorFlow with the Addons' layers known to it, where they are installed.
 
     Args:
         threads: size of its pools, inside an operation and across operations. A process that has
@@ -24,7 +25,9 @@ def start(threads: int) -> Any:
         # Addons warns at every import that its development has ended.
         warnings.simplefilter("ignore")
         import tensorflow as tf
-        import tensorflow_addons  # noqa: F401 # makes its layers loadable by name
+
+        with suppress(ImportError):
+            import tensorflow_addons  # noqa: F401 # makes its layers loadable by name
 
     tf.get_logger().setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)

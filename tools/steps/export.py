@@ -119,7 +119,7 @@ def export(card: ModelCard, trained: Stamp, folder: Path, threads: int, advance:
     tf = tensorflow_setup.start(threads)
     keras_file = folder / train.KERAS_FILE
     model = tf.keras.models.load_model(keras_file)
-    bare = _plain(_without_norm(tf, model))
+    bare = plain(_without_norm(tf, model))
     layer = layer_model(tf, model)
     advance(0.1)
 
@@ -128,7 +128,7 @@ def export(card: ModelCard, trained: Stamp, folder: Path, threads: int, advance:
     for index, form in enumerate(FORMS):
         start = time.perf_counter()
         if form.lowering is None:
-            network, cut = _plain(model), _plain(layer)
+            network, cut = plain(model), plain(layer)
         else:
             conversion = onnxnorm.convert(keras_file, lowering=form.lowering, opset=OPSET)
             network = conversion.model
@@ -168,7 +168,8 @@ def _without_norm(tf: Any, model: Any) -> Any:
     return tf.keras.Sequential([tf.keras.Input(model.input_shape[1:]), *kept])
 
 
-def _plain(model: Any) -> onnx.ModelProto:
+def plain(model: Any) -> onnx.ModelProto:
+    """What tf2onnx makes of a Keras model by itself."""
     import tf2onnx
 
     proto: onnx.ModelProto

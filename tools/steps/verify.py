@@ -15,6 +15,7 @@ import onnxnorm
 from models import NORM_LAYER, ModelCard
 from tools import environment, latency, mnist, tensorflow_setup
 from tools.latency import Timing
+from tools.sessions import session
 from tools.steps import Advance, export, train, workspace
 from tools.steps.export import FORMS, PLAIN, Form
 from tools.steps.workspace import Stamp
@@ -244,10 +245,10 @@ def agreement(
 
 def run(path: Path, form: Form, images: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
     """ONNX Runtime's probabilities for images, float32 (images, 10)."""
-    session = _session(path, form, threads)
-    (name,) = (value.name for value in session.get_inputs())
+    runner = session(path, threads, form.needs_library)
+    (name,) = (value.name for value in runner.get_inputs())
     batches = (images[start : start + ORT_BATCH] for start in range(0, len(images), ORT_BATCH))
-    return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
+    return np.concatenate([runner.run(None, {name: batch})[0] for batch in batches])
 
 
 def _race(
@@ -267,7 +268,8 @@ def _race(
         TENSORFLOW: lambda: compiled(tf.constant(inputs)).numpy()
     }
     for form, path in files.items():
-        functions[form.name] = _caller(_session(path, form, settings.threads), inputs)
+        runner = session(path, settings.threads, form.needs_library)
+        functions[form.name] = _caller(runner, inputs)
     times = latency.measure(functions, settings.rounds, advance)
     return Race(
         {name: latency.timing(milliseconds) for name, milliseconds in times.items()},
@@ -275,19 +277,7 @@ def _race(
     )
 
 
-def _caller(session: Any, inputs: NDArray[np.float32]) -> Callable[[], object]:
-    (name,) = (value.name for value in session.get_inputs())
+def _caller(runner: Any, inputs: NDArray[np.float32]) -> Callable[[], object]:
+    (name,) = (value.name for value in runner.get_inputs())
     feed = {name: inputs}
-    return lambda: session.run(None, feed)
-
-
-def _session(path: Path, form: Form, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Otherwise the pool of one competitor goes on spinning in the turn of the next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if form.needs_library:
-        return onnxnorm.InferenceSession(path, sess_options=options)
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda: runner.run(None, feed)
