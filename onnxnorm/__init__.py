@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from onnxnorm.conversion import Conversion as Conversion
     from onnxnorm.conversion import convert as convert
     from onnxnorm.exporters import hooks as hooks
+    from onnxnorm.frameworks import Formula as Formula
+    from onnxnorm.frameworks import adapter as adapter
     from onnxnorm.graph.inspection import inspect as inspect
     from onnxnorm.graph.records import LayerRecord as LayerRecord
     from onnxnorm.parity import verify as verify
@@ -34,8 +36,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Conversion": "onnxnorm.conversion",
+    "Formula": "onnxnorm.frameworks",
     "InferenceSession": "onnxnorm.runtime",
     "LayerRecord": "onnxnorm.graph.records",
+    "adapter": "onnxnorm.frameworks",
     "convert": "onnxnorm.conversion",
     "hooks": "onnxnorm.exporters",
     "inspect": "onnxnorm.graph.inspection",

@@ -17,7 +17,7 @@ from typing import Any
 
 from onnxnorm import restored
 from onnxnorm.errors import ConversionError, MissingDependencyError
-from onnxnorm.frameworks import KnownLayer, recognize
+from onnxnorm.frameworks import KnownLayer, recognize, stand_in
 from onnxnorm.spec import NormSpec
 
 MARKER_OP = "PyFunc"
@@ -123,16 +123,16 @@ def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
     Only the layer objects of this model are touched, and they are put back as they were.
     """
     known = tuple(layer for layer in map(recognize, layers(model)) if layer is not None)
-    marked = [(index, layer) for index, layer in enumerate(known) if not layer.overridden]
+    changed = [(index, layer) for index, layer in enumerate(known) if not layer.overridden]
     for layer in known:
-        if layer.overridden:
+        if layer.overridden and not layer.folded:
             warnings.warn(
                 f"layer {layer.layer.name!r}: {type(layer.layer).__qualname__} overrides "
                 f"{', '.join(layer.overridden)}, so it is converted as the operations it runs, "
                 "not as one node",
                 stacklevel=3,
             )
-    with replaced((k.layer, "call", _marking_call(index, k)) for index, k in marked):
+    with replaced((k.layer, "call", _call_while_traced(index, k)) for index, k in changed):
         yield known
 
 
@@ -140,7 +140,8 @@ def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
 def unmarked(model: Any) -> Iterator[None]:
     """While it is open, the layers of ``model`` compute, in the midst of `markers` too."""
     known = (layer for layer in map(recognize, layers(model)) if layer is not None)
-    with replaced((k.layer, "call", partial(type(k.layer).call, k.layer)) for k in known):
+    own_calls = ((k.layer, "call", partial(type(k.layer).call, k.layer)) for k in known)
+    with replaced((layer, name, stand_in(call)) for layer, name, call in own_calls):
         yield
 
 
@@ -162,17 +163,33 @@ def replaced(attributes: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
                 vars(holder).pop(name, None)
 
 
-def _marking_call(index: int, known: KnownLayer) -> Callable[..., Any]:
+def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
     tf = tensorflow()
     layer = known.layer
+    own_call = partial(type(layer).call, layer)
+    parameters = inspect.signature(own_call)
 
-    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = parameters.bind(*args, **kwargs).arguments
+        if known.weight is not None:
+            with tf.init_scope():  # out of the trace, where the variables have values
+                weight = known.weight(layer)
+            with replaced([(weight.holder, weight.attribute, tf.constant(weight.value))]):
+                return layer.layer(*args, **kwargs)
+        if known.folded and not (_is_true(given.get("training")) and layer.trainable):
+            return own_call(*args, **kwargs)
+        if known.formula is None:
+            raise ConversionError(
+                f"layer {layer.name!r}: called with training=True it changes its weights in every "
+                "call, which has no ONNX form; call it without"
+            )
+        inputs = next(iter(given.values()))
         if isinstance(inputs, (tf.RaggedTensor, tf.SparseTensor)):
             raise ConversionError(
                 f"layer {layer.name!r}: input is a {type(inputs).__name__}; only dense tensors "
                 "have an ONNX form"
             )
-        if kwargs.get("mask") is not None:
+        if given.get("mask") is not None:
             raise ConversionError(
                 f"layer {layer.name!r}: a mask weighs its statistics, and the operators have no "
                 "masked form; take the mask away before it"
@@ -180,27 +197,24 @@ def _marking_call(index: int, known: KnownLayer) -> Callable[..., Any]:
         return _leave_marker(index, known, tf.convert_to_tensor(inputs))
 
     not_converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(call)
-    return not_converted
+    return stand_in(not_converted)
 
 
-def _leave_marker(index: int, known: KnownLayer, x: Any, handles: Sequence[Any] = ()) -> Any:
-    """The marker on x; ``handles`` stand for the layer's own variables, gamma before beta."""
+def _is_true(training: Any) -> bool:
+    """Whether a call asks for training; what only the running graph knows does not."""
+    return isinstance(training, (bool, int)) and bool(training)
+
+
+def _leave_marker(index: int, known: KnownLayer, x: Any) -> Any:
     tf = tensorflow()
     if x.shape.rank is None:
         raise ConversionError(
             f"layer {known.layer.name!r}: the rank of its input is unknown; give the model an "
             "input signature"
         )
-    formula = known.formula(known.layer, tuple(x.shape.as_list()))
-    remaining = list(handles)
-    parameters = []
-    for value, fill in ((formula.scale, tf.ones), (formula.bias, tf.zeros)):
-        if value is None:
-            parameters.append(fill(formula.parameter_shape, x.dtype))
-            continue
-        if remaining:
-            value = tf.raw_ops.ReadVariableOp(resource=remaining.pop(0), dtype=value.dtype)
-        parameters.append(tf.reshape(tf.cast(value, x.dtype), formula.parameter_shape))
+    with tf.init_scope():  # as above
+        formula = known.fitted(tuple(x.shape.as_list()))
+    parameters = [tf.cast(tf.constant(v), x.dtype) for v in (formula.scale, formula.bias)]
     (y,) = tf.raw_ops.PyFunc(
         input=[x, *parameters], token=Marker(index, formula.spec).token(), Tout=[x.dtype]
     )
@@ -219,7 +233,7 @@ def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
         if node.op == MARKER_OP and (marker := read_marker(node.attr["token"].s.decode()))
     }
     for index, layer in enumerate(known):
-        if index not in found and layer.layer.built and not layer.overridden:
+        if index not in found and layer.layer.built and not (layer.overridden or layer.folded):
             raise ConversionError(
                 f"layer {layer.layer.name!r}: it is part of a custom layer that Keras restored "
                 "from a SavedModel without its class, as one function; import the module that "
@@ -230,7 +244,7 @@ def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
 def _marks(known: Sequence[KnownLayer]) -> dict[str, list[restored.Mark]]:
     marks: dict[str, list[restored.Mark]] = {}
     for index, layer in enumerate(known):
-        if not layer.overridden:
+        if not (layer.overridden or layer.folded):
             mark = partial(_leave_marker, index, layer)
             marks.setdefault(layer.layer.name, []).append(mark)
     return marks

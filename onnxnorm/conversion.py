@@ -331,6 +331,8 @@ def _layer_record(known: KnownLayer, made: Sequence[_Made]) -> LayerRecord:
     if known.overridden:
         reason = f"the subclass overrides {', '.join(known.overridden)}"
         return LayerRecord(name, layer_class, None, "decomposed", (), reason)
+    if not made and known.folded and known.layer.built:
+        return LayerRecord(name, layer_class, None, "folded", (), known.folded)
     if not made:
         reason = "not part of the model's inference"
         return LayerRecord(name, layer_class, None, "unused", (), reason)

@@ -14,8 +14,8 @@ from typing import Any
 from onnxnorm import concrete
 from onnxnorm.errors import ConversionError
 
-# From a layer's input and the handles of its variables, gamma before beta, to its marked output.
-Mark = Callable[[Any, Sequence[Any]], Any]
+# From a layer's input to its marked output.
+Mark = Callable[[Any], Any]
 
 _LAYER_FUNCTION = re.compile(
     r"__inference_(.+)_layer_call_(?:fn|and_return_conditional_losses)_\d+"
@@ -66,8 +66,8 @@ def _marked(tf: Any, definition: Any, mark: Mark, layer_name: str) -> Any:
     dtype = tf.as_dtype(first.type)
     x = tf.TensorSpec(shapes[0] if shapes else None, dtype)
 
-    def body(x: Any, *handles: Any) -> Any:
-        return mark(x, handles)
+    def body(x: Any, *_: Any) -> Any:
+        return mark(x)
 
     traced = tf.function(body, autograph=False).get_concrete_function(
         x, *(tf.TensorSpec([], tf.resource) for _ in resources)

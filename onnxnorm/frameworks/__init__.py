@@ -6,11 +6,17 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-from onnxnorm.frameworks.formula import Formula, Shape
+from onnxnorm.errors import ConversionError, OnnxNormError
+from onnxnorm.frameworks.formula import Fitted, Formula, Shape, fitted
+from onnxnorm.frameworks.weights import Weight
 
-__all__ = ["Formula", "KnownLayer", "recognize"]
+__all__ = ["Fitted", "Formula", "KnownLayer", "adapter", "recognize", "stand_in"]
+
+FormulaOf = Callable[[Any, Shape], Formula]
+_Function = TypeVar("_Function", bound=FormulaOf)
+_Callable = TypeVar("_Callable", bound=Callable[..., Any])
 
 # Package that defines the layers, and its major version where that matters -> our module for it.
 _FRAMEWORKS: Mapping[str, str] = {
@@ -21,50 +27,121 @@ _FRAMEWORKS: Mapping[str, str] = {
 }
 
 # What a subclass may define without changing what the layer computes from its weights.
-_HARMLESS = frozenset({"build", "get_config", "from_config", "compute_output_shape", "add_weight"})
+_HARMLESS = frozenset({"build", "get_config", "from_config", "compute_output_shape"})
+
+_STAND_IN = "_onnxnorm_stand_in"
+_ADAPTERS: dict[type, FormulaOf] = {}
 
 
 @dataclass(frozen=True)
 class KnownLayer:
-    """A layer whose class, or a base class of it, has a formula.
+    """A layer whose class, or a base class of it, is a normalization.
 
     Attributes:
         layer: the layer itself.
-        formula: gives its formula for an input shape.
-        overridden: methods by which a subclass changes the computation; with any, the formula
-            does not hold.
+        overridden: methods by which a subclass changes the computation; with any, nothing else
+            here holds.
+        formula: gives its formula for an input shape; None for a wrapper.
+        folded: what it is at inference, where that is no node of its own; empty for a layer that
+            is one node.
+        weight: gives the weight that a wrapper computes, or None where it stands as it is.
     """
 
     layer: Any
-    formula: Callable[[Any, Shape], Formula]
     overridden: tuple[str, ...]
+    formula: FormulaOf | None = None
+    folded: str = ""
+    weight: Callable[[Any], Weight] | None = None
+
+    def fitted(self, input_shape: Shape) -> Fitted:
+        """Its formula for an input of this shape.
+
+        Raises:
+            ConversionError: it has none for it; the message names the layer.
+        """
+        assert self.formula is not None  # a wrapper leaves no marker
+        try:
+            formula = self.formula(self.layer, input_shape)
+        except OnnxNormError:
+            raise
+        except Exception as error:
+            name = getattr(self.formula, "__name__", repr(self.formula))
+            raise ConversionError(
+                f"layer {self.layer.name!r}: its adapter {name} failed for the input "
+                f"{input_shape}: {type(error).__name__}: {error}"
+            ) from error
+        return fitted(formula, self.layer, input_shape)
+
+
+def adapter(layer_class: type) -> Callable[[_Function], _Function]:
+    """Makes a layer class known, so that each of its layers becomes one node.
+
+    Decorates a function from a built layer and the shape of its input (None for an unknown size)
+    to the layer's formula::
+
+        @onnxnorm.adapter(ScaleNorm)
+        def scale_norm(layer, input_shape):
+            return onnxnorm.Formula("UnitNormalization", axes=[-1], epsilon=1e-12, scale=layer.g)
+
+    It holds for subclasses that do not override what the class computes. The last function that
+    is registered for a class counts.
+
+    Raises:
+        TypeError: ``layer_class`` is no class.
+    """
+    if not isinstance(layer_class, type):
+        raise TypeError(f"adapter({layer_class!r}): expected a layer class, as in adapter(MyNorm)")
+
+    def register(function: _Function) -> _Function:
+        _ADAPTERS[layer_class] = function
+        return function
+
+    return register
 
 
 def recognize(layer: Any) -> KnownLayer | None:
-    """The known layer class that ``layer`` is an instance of, if there is one."""
+    """What is known of ``layer`` by its class or the nearest base class, if anything."""
     lineage = type(layer).__mro__
     for position, base in enumerate(lineage):
-        formula = _formulas(base.__module__.partition(".")[0]).get(base.__name__)
-        if formula is not None:
-            return KnownLayer(layer, formula, _overridden(lineage[:position], base))
+        overridden = _overridden(layer, lineage[:position], base)
+        if base in _ADAPTERS:
+            return KnownLayer(layer, overridden, _ADAPTERS[base])
+        module = _framework(base.__module__.partition(".")[0])
+        name = base.__name__
+        if module is None:
+            continue
+        if name in module.LAYERS:
+            return KnownLayer(layer, overridden, module.LAYERS[name])
+        if name in module.BATCH_LAYERS:
+            folded = "at inference a scale and a shift by stored statistics"
+            return KnownLayer(layer, overridden, module.BATCH_LAYERS[name], folded)
+        if name in module.WRAPPERS:
+            folded = "at inference a constant weight of the layer inside it"
+            return KnownLayer(layer, overridden, None, folded, module.WRAPPERS[name])
     return None
 
 
-def _formulas(package: str) -> Mapping[str, Callable[[Any, Shape], Formula]]:
+def _framework(package: str) -> Any:
     if package == "keras":
         package += " " + sys.modules["keras"].__version__.partition(".")[0]
-    if package not in _FRAMEWORKS:
-        return {}
-    layers: Mapping[str, Callable[[Any, Shape], Formula]]
-    layers = import_module(_FRAMEWORKS[package]).LAYERS
-    return layers
+    return import_module(_FRAMEWORKS[package]) if package in _FRAMEWORKS else None
 
 
-def _overridden(subclasses: tuple[type, ...], base: type) -> tuple[str, ...]:
-    changed = {
+def _overridden(layer: Any, subclasses: tuple[type, ...], base: type) -> tuple[str, ...]:
+    """Names by which subclasses, or the layer object itself, change what the base computes."""
+    family = [known for known in base.__mro__ if known.__module__ == base.__module__]
+    computing = {
         name
-        for subclass in subclasses
-        for name, value in vars(subclass).items()
-        if callable(value) and not name.startswith("__") and hasattr(base, name)
+        for known in family
+        for name, value in vars(known).items()
+        if callable(value) and not name.startswith("__")
     }
-    return tuple(sorted(changed - _HARMLESS))
+    changed = {name for subclass in subclasses for name in vars(subclass)}
+    changed |= {name for name, value in vars(layer).items() if not hasattr(value, _STAND_IN)}
+    return tuple(sorted((computing | {"call"}) & changed - _HARMLESS))
+
+
+def stand_in(function: _Callable) -> _Callable:
+    """Marks a function that stands in a layer's attribute for a while, by our own doing."""
+    setattr(function, _STAND_IN, True)
+    return function

@@ -1,31 +1,133 @@
-"""What a framework module says of one layer, for ``capture`` to leave in the trace."""
+"""What an adapter says of one layer, and how that fits the layer's input."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 from onnxnorm.errors import ConversionError
-from onnxnorm.spec import NormSpec
+from onnxnorm.spec import NormSpec, Operator
 
 Shape = tuple[int | None, ...]
+Array = npt.NDArray[Any]
+
+_PER_CHANNEL = ("GroupNormalization", "InstanceNormalization")
 
 
 @dataclass(frozen=True)
 class Formula:
-    """One built layer, applied to an input of one shape, as an operator and its parameters.
+    """What one built layer computes of an input of one shape.
+
+    Attributes:
+        operator: name of the operator in the ``onnxnorm`` domain, see docs/operators.md.
+        axes: the channel axis alone for group and instance normalization, the normalized axes
+            for the others; negative ones count from the end.
+        epsilon: added to the variance or the mean square; for unit normalization the least sum
+            of squares.
+        scale: the learned scale, an array or a variable, or None. One value for each place in
+            ``axes`` (for group and instance normalization: for each channel), or of a shape that
+            broadcasts to the input.
+        bias: the learned bias, or None; of shapes as ``scale``.
+        groups: number of groups (group normalization).
+        subtract_mean: whether the mean is taken off the input (layer normalization).
+        parameter_shape: shape in which scale and bias broadcast to the input, where it is another
+            than ``axes`` tell.
+    """
+
+    operator: Operator
+    axes: Sequence[int]
+    epsilon: float
+    scale: Any = None
+    bias: Any = None
+    groups: int | None = None
+    subtract_mean: bool = True
+    parameter_shape: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A formula that fits its layer's input.
 
     Attributes:
         spec: what the layer computes.
-        scale: the learned scale as the framework holds it, or None.
-        bias: the learned bias, or None.
-        parameter_shape: shape in which the operator takes scale and bias.
+        scale: in a shape that the operator takes; ones where the layer has none.
+        bias: the same; zeros where the layer has none.
     """
 
     spec: NormSpec
-    scale: Any
-    bias: Any
-    parameter_shape: tuple[int, ...]
+    scale: Array
+    bias: Array
+
+
+def fitted(formula: Formula, layer: Any, input_shape: Shape) -> Fitted:
+    """The formula of a layer made whole for inputs of a shape.
+
+    Raises:
+        ConversionError: it does not fit the input; the message names the layer.
+    """
+
+    def refuse(problem: str) -> ConversionError:
+        return ConversionError(f"layer {layer.name!r}: {problem}")
+
+    if not isinstance(formula, Formula):
+        raise refuse(f"its adapter returned {formula!r}; expected an onnxnorm.Formula")
+    if formula.operator not in get_args(Operator):
+        raise refuse(f"unknown operator {formula.operator!r}: one of {get_args(Operator)}")
+    axes = _positive(formula.axes, len(input_shape))
+    per_channel = formula.operator in _PER_CHANNEL
+    if axes is None or (per_channel and (len(axes) != 1 or axes == (0,))):
+        wanted = "one axis other than the batch axis" if per_channel else "distinct axes"
+        raise refuse(
+            f"axes {tuple(formula.axes)} of the input {input_shape}; {formula.operator} takes "
+            f"{wanted} of it"
+        )
+    if not (math.isfinite(formula.epsilon) and formula.epsilon >= 0):
+        raise refuse(f"epsilon {formula.epsilon}; expected a finite number that is not negative")
+    channels = input_shape[axes[0]]
+    if per_channel and channels is None:
+        raise refuse(f"axis {axes[0]} of its input {input_shape} has no static size")
+    if formula.operator == "GroupNormalization" and (
+        not formula.groups or formula.groups < 0 or (channels or 0) % formula.groups
+    ):
+        raise refuse(f"{formula.groups} groups; expected a divisor of its {channels} channels")
+    by_axes = (channels or 1,) if per_channel else broadcast_shape(input_shape, axes)
+    shape = by_axes if formula.parameter_shape is None else tuple(formula.parameter_shape)
+    given = [None if v is None else array(v) for v in (formula.scale, formula.bias)]
+    shapes = [
+        None if v is None else _parameter_shape(v, shape, () if per_channel else input_shape)
+        for v in given
+    ]
+    for name, value, own in zip(("scale", "bias"), given, shapes, strict=True):
+        if value is not None and own is None:
+            raise refuse(
+                f"{name} of shape {value.shape}; expected {math.prod(shape)} values"
+                + ("" if per_channel else f" or what broadcasts to the input {input_shape}")
+            )
+    # A parameter that the layer lacks takes after the other: kernels are fastest for equal shapes.
+    default = (1,) if formula.operator == "UnitNormalization" else shape
+    fill = next((own for own in shapes if own is not None), default)
+    scale, bias = (
+        np.full(fill, missing, np.float32) if value is None else value.reshape(own or fill)
+        for value, own, missing in zip(given, shapes, (1, 0), strict=True)
+    )
+    spec = NormSpec(
+        operator=formula.operator,
+        axes=axes,
+        epsilon=float(formula.epsilon),
+        layer_name=layer.name,
+        layer_class=class_path(layer),
+        groups=formula.groups if formula.operator == "GroupNormalization" else None,
+        subtract_mean=formula.subtract_mean,
+        has_scale=formula.scale is not None,
+        has_bias=formula.bias is not None,
+        compute_dtype=layer.compute_dtype,
+    )
+    return Fitted(spec, scale, bias)
 
 
 def class_path(layer: Any) -> str:
@@ -33,17 +135,12 @@ def class_path(layer: Any) -> str:
     return f"{type(layer).__module__}.{type(layer).__qualname__}"
 
 
-def static_dimension(layer: Any, input_shape: Shape, axis: int) -> int:
-    """The size of one axis, which the layer's weights make static."""
-    size = input_shape[axis]
-    if size is None:
-        raise ConversionError(
-            f"layer {layer.name!r}: axis {axis} of its input {input_shape} has no static size"
-        )
-    return size
+def array(value: Any) -> Array:
+    """The value of a variable, tensor or array."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
 
 
-def broadcast_shape(input_shape: Shape, axes: tuple[int, ...]) -> tuple[int, ...]:
+def broadcast_shape(input_shape: Shape, axes: Sequence[int]) -> tuple[int, ...]:
     """Shape that spreads parameters over ``axes`` of the input, without leading ones.
 
     A dimension of unknown size has no parameters of its own: it counts as 1.
@@ -53,3 +150,24 @@ def broadcast_shape(input_shape: Shape, axes: tuple[int, ...]) -> tuple[int, ...
         for axis, size in enumerate(input_shape)
         if axis >= min(axes)
     )
+
+
+def _positive(axes: Sequence[int], rank: int) -> tuple[int, ...] | None:
+    """The axes counted from the start in ascending order; None where they are no set of axes."""
+    if not all(-rank <= axis < rank for axis in axes):
+        return None
+    positive = tuple(sorted({axis % rank for axis in axes}))
+    return positive if positive and len(positive) == len(axes) else None
+
+
+def _parameter_shape(
+    value: Array, wanted: tuple[int, ...], input_shape: Shape
+) -> tuple[int, ...] | None:
+    """The wanted shape if the values fill it, else their own if that broadcasts to the input."""
+    if value.size == math.prod(wanted):
+        return wanted
+    own = value.shape or (1,)
+    fits = len(own) <= len(input_shape) and all(
+        size in (1, place) for size, place in zip(own[::-1], input_shape[::-1], strict=False)
+    )
+    return own if fits else None

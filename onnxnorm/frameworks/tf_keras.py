@@ -4,53 +4,77 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxnorm.frameworks.formula import (
-    Formula,
-    Shape,
-    broadcast_shape,
-    class_path,
-    static_dimension,
-)
-from onnxnorm.spec import NormSpec
+from onnxnorm.errors import ConversionError
+from onnxnorm.frameworks.formula import Formula, Shape, broadcast_shape
+
+# What TensorFlow's fused batch normalization raises a smaller epsilon to.
+_FUSED_EPSILON = 1.001e-5
 
 
 def group_normalization(layer: Any, input_shape: Shape) -> Formula:
     """``keras.layers.GroupNormalization``."""
-    axis = layer.axis % len(input_shape)
-    channels = static_dimension(layer, input_shape, axis)
-    spec = NormSpec(
-        operator="GroupNormalization",
-        axes=(axis,),
-        groups=channels if layer.groups == -1 else layer.groups,
-        epsilon=float(layer.epsilon),
-        has_scale=layer.scale,
-        has_bias=layer.center,
-        compute_dtype=layer.compute_dtype,
-        layer_name=layer.name,
-        layer_class=class_path(layer),
+    groups = input_shape[layer.axis] if layer.groups == -1 else layer.groups
+    return Formula(
+        "GroupNormalization",
+        axes=[layer.axis],
+        groups=groups,
+        epsilon=layer.epsilon,
+        scale=layer.gamma,
+        bias=layer.beta,
     )
-    gamma = layer.gamma if layer.scale else None
-    beta = layer.beta if layer.center else None
-    return Formula(spec, gamma, beta, (channels,))
 
 
 def layer_normalization(layer: Any, input_shape: Shape) -> Formula:
     """``keras.layers.LayerNormalization``."""
-    axes = tuple(sorted(a % len(input_shape) for a in layer.axis))
-    spec = NormSpec(
-        operator="LayerNormalization",
-        axes=axes,
-        epsilon=float(layer.epsilon),
-        has_scale=layer.gamma is not None,
-        has_bias=layer.beta is not None,
-        compute_dtype=layer.compute_dtype,
-        layer_name=layer.name,
-        layer_class=class_path(layer),
+    return Formula(
+        "LayerNormalization",
+        axes=layer.axis,
+        epsilon=layer.epsilon,
+        scale=layer.gamma,
+        bias=layer.beta,
     )
-    return Formula(spec, layer.gamma, layer.beta, broadcast_shape(input_shape, axes))
+
+
+def unit_normalization(layer: Any, input_shape: Shape) -> Formula:
+    """``keras.layers.UnitNormalization``."""
+    return Formula("UnitNormalization", axes=axes_of(layer), epsilon=1e-12)
+
+
+def batch_normalization(layer: Any, input_shape: Shape) -> Formula:
+    """``keras.layers.BatchNormalization`` called with ``training=True``.
+
+    Raises:
+        ConversionError: the batch's statistics are not all that it computes with.
+    """
+    for option in ("renorm", "virtual_batch_size", "adjustment"):
+        if getattr(layer, option, None):
+            raise ConversionError(
+                f"layer {layer.name!r}: a BatchNormalization with {option} called with "
+                "training=True has no ONNX form; call it without"
+            )
+    channels = [axis % len(input_shape) for axis in axes_of(layer)]
+    return Formula(
+        "LayerNormalization",
+        axes=[axis for axis in range(len(input_shape)) if axis not in channels],
+        epsilon=max(layer.epsilon, _FUSED_EPSILON if getattr(layer, "fused", False) else 0.0),
+        scale=layer.gamma,
+        bias=layer.beta,
+        parameter_shape=broadcast_shape(input_shape, channels),
+    )
+
+
+def axes_of(layer: Any) -> list[int]:
+    """The layer's axis or axes, which Keras keeps as it was given them until it builds."""
+    return [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
 
 
 LAYERS = {
     "GroupNormalization": group_normalization,
     "LayerNormalization": layer_normalization,
+    "UnitNormalization": unit_normalization,
 }
+BATCH_LAYERS = {
+    "BatchNormalization": batch_normalization,
+    "SyncBatchNormalization": batch_normalization,
+}
+WRAPPERS = {"SpectralNormalization": None}

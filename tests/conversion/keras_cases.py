@@ -32,6 +32,7 @@ class Case:
         custom: operators of the custom form, where the table states them.
         native: operators of the native form.
         calls: number of normalization nodes.
+        folded: number of normalization layers that are none at inference.
     """
 
     build: Callable[..., Any]
@@ -40,6 +41,7 @@ class Case:
     custom: str = ""
     native: str = ""
     calls: int = 1
+    folded: int = 0
 
     def model(self) -> Any:
         return randomized(self.build(*(norm() for norm in self.norms)))
@@ -135,6 +137,23 @@ def subclassed(*norms: Any) -> Any:
     return model
 
 
+class InTraining(L.Layer):
+    """Calls a layer with ``training=True`` whatever its own caller says."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x, training=True)
+
+
+def batch_in_training(**arguments: Any) -> Callable[[], Any]:
+    return lambda: functional(
+        (8, 8, 4), L.Conv2D(4, 3), InTraining(L.BatchNormalization(**arguments))
+    )
+
+
 def layer(**arguments: Any) -> Norm:
     return lambda: L.LayerNormalization(**arguments)
 
@@ -198,12 +217,108 @@ CASES: dict[str, Case] = {
         ((2, 8, 8, 4),),
         "Transpose Conv LayerNormalization Conv Relu Transpose",
     ),
+    "unit": Case(alone(4, 6), (L.UnitNormalization,), ((2, 4, 6),), "UnitNormalization"),
+    "unit over several axes": Case(
+        alone(None, 5, None),
+        (lambda: L.UnitNormalization(axis=[3, -3]),),
+        ((2, 4, 5, 6),),
+        "UnitNormalization",
+    ),
+    "batch": Case(
+        lambda: functional((8, 8, 2), L.Conv2D(4, 3), L.BatchNormalization(), L.ReLU()),
+        (),
+        ((2, 8, 8, 2),),
+        "Transpose Conv Relu Transpose",
+        calls=0,
+        folded=1,
+    ),
+    "batch over any axis": Case(
+        lambda: functional(
+            (6, 5, 4), *(L.BatchNormalization(axis=a, scale=a > 1, center=a < 3) for a in (1, 2, 3))
+        ),
+        (),
+        ((2, 6, 5, 4),),
+        calls=0,
+        folded=3,
+    ),
+    "batch of rank 2": Case(
+        lambda: functional((5,), L.Dense(6), L.BatchNormalization(epsilon=1e-6, trainable=False)),
+        (),
+        ((3, 5),),
+        calls=0,
+        folded=1,
+    ),
+    "batch in training": Case(
+        batch_in_training(epsilon=1e-6),
+        (),
+        ((5, 8, 8, 4),),
+        "Transpose Conv LayerNormalization Transpose",
+    ),
+    "batch in training, over rows": Case(
+        batch_in_training(axis=2, scale=False),
+        (),
+        ((5, 8, 8, 4),),
+    ),
+    "batch in training, frozen": Case(
+        batch_in_training(trainable=False),
+        (),
+        ((5, 8, 8, 4),),
+        calls=0,
+        folded=1,
+    ),
     "layer in two branches": Case(two_inputs, (layer(), layer()), ((2, 4), (2, 4)), calls=2),
     "layer subclassed": Case(subclassed, (layer(), layer(axis=1)), ((2, 8, 8, 3),), calls=2),
     "layer time distributed": Case(
         time_distributed, (layer(),), ((2, 5, 8, 8, 3),), calls=1 if KERAS_2 else 5
     ),
 }
+
+SPECTRAL = [
+    wrapper
+    for wrapper in (
+        getattr(L, "SpectralNormalization", None),
+        tfa.layers.SpectralNormalization if tfa else None,
+    )
+    if wrapper
+]
+CASES |= {
+    f"spectral of {wrapper.__module__.partition('.')[0]}": Case(
+        lambda wrapper=wrapper: functional(
+            (6, 6, 2), wrapper(L.Conv2D(4, 3)), L.Flatten(), wrapper(L.Dense(3, "relu"))
+        ),
+        (),
+        ((2, 6, 6, 2),),
+        calls=0,
+        folded=2,
+    )
+    for wrapper in SPECTRAL
+}
+
+if not KERAS_2:
+
+    def rms(**arguments: Any) -> Norm:
+        return lambda: L.RMSNormalization(**arguments)
+
+    CASES |= {
+        "rms": Case(between_convolutions, (rms(epsilon=1e-3),), ((2, 8, 8, 2),)),
+        "rms over several axes": Case(alone(None, 5, 6), (rms(axis=[-1, -2]),), ((2, 4, 5, 6),)),
+        "rms over an axis before": Case(alone(6, 1), (rms(axis=[1, 2]),), ((2, 6, 1),)),
+        "rms whose scale runs along another axis": Case(
+            alone(5, None, 5), (rms(axis=1),), ((2, 5, 3, 5),)
+        ),
+        "rms time distributed": Case(
+            lambda norm: functional((3, None, 4), L.TimeDistributed(norm)),
+            (rms(),),
+            ((2, 3, 5, 4),),
+            calls=3,
+        ),
+        "layer scaled by the deviation": Case(
+            between_convolutions, (layer(rms_scaling=True),), ((2, 8, 8, 2),)
+        ),
+        "layer scaled by the deviation over several axes": Case(
+            alone(None, 5, 6), (layer(axis=[3, 2], rms_scaling=True, scale=False),), ((2, 4, 5, 6),)
+        ),
+    }
 
 if tfa is not None:
 
@@ -213,9 +328,22 @@ if tfa is not None:
     def instance(**arguments: Any) -> Norm:
         return lambda: tfa.layers.InstanceNormalization(**arguments)
 
-    def recurrent(wrap: Callable[[Any], Any]) -> Callable[[], Any]:
-        cell = tfa.rnn.LayerNormLSTMCell
-        return lambda: functional((None, 3), wrap(L.RNN(cell(4), return_sequences=True)))
+    LSTM, SIMPLE = tfa.rnn.LayerNormLSTMCell, tfa.rnn.LayerNormSimpleRNNCell
+
+    def recurrent(*cells: Any, wrap: Callable[[Any], Any] = lambda rnn: rnn) -> Callable[[], Any]:
+        return lambda: functional(
+            (None, 3), *(wrap(L.RNN(cell(4), return_sequences=True)) for cell in cells)
+        )
+
+    def weight(layer: Callable[[], Any], *shape: int, **arguments: Any) -> Case:
+        wrapper = tfa.layers.WeightNormalization
+        return Case(
+            lambda: functional(shape, wrapper(layer(), **arguments)),
+            (),
+            ((3, *shape),),
+            calls=0,
+            folded=1,
+        )
 
     CASES |= {
         "mnist group": Case(
@@ -300,8 +428,42 @@ if tfa is not None:
         ),
         "subclassed": Case(subclassed, (group(4), instance()), ((2, 8, 8, 3),), calls=2),
         "time distributed": Case(time_distributed, (group(2),), ((2, 5, 8, 8, 3),)),
-        "recurrent": Case(recurrent(lambda rnn: rnn), (), ((2, 5, 3),), calls=3),
-        "bidirectional": Case(recurrent(L.Bidirectional), (), ((2, 5, 3),), calls=6),
+        "recurrent": Case(recurrent(LSTM), (), ((2, 5, 3),), calls=3),
+        "recurrent, stacked": Case(recurrent(SIMPLE, LSTM), (), ((2, 5, 3),), calls=4),
+        "bidirectional": Case(recurrent(LSTM, wrap=L.Bidirectional), (), ((2, 5, 3),), calls=6),
+        "filter response": Case(
+            between_convolutions,
+            (lambda: tfa.layers.FilterResponseNormalization(epsilon=-1e-3),),
+            ((2, 8, 8, 2),),
+            "Transpose Conv FilterResponseNormalization Relu Conv Transpose",
+        ),
+        "filter response with learned epsilon": Case(
+            alone(8, 6, 4),
+            (lambda: tfa.layers.FilterResponseNormalization(learned_epsilon=True),),
+            ((2, 8, 6, 4),),
+            "FilterResponseNormalization",
+        ),
+        "weights of a dense layer": weight(lambda: L.Dense(4, "relu"), 5, data_init=False),
+        "weights of a dense layer, data": weight(lambda: L.Dense(4, "relu"), 6, 5),
+        "weights of a convolution": weight(lambda: L.Conv2D(4, 3), 8, 8, 2),
+        "weights of a transposed convolution": weight(
+            lambda: L.Conv2DTranspose(4, 3, use_bias=False), 8, 8, 2, data_init=False
+        ),
+        "weights of a recurrent layer": weight(lambda: L.SimpleRNN(4), 5, 3, data_init=False),
+        "batch with renorm": Case(
+            lambda: functional((8, 8, 4), L.Conv2D(4, 3), L.BatchNormalization(renorm=True)),
+            (),
+            ((2, 8, 8, 4),),
+            calls=0,
+            folded=1,
+        ),
+        "batch, synchronized": Case(
+            lambda: functional((8, 8, 4), L.experimental.SyncBatchNormalization()),
+            (),
+            ((2, 8, 8, 4),),
+            calls=0,
+            folded=1,
+        ),
     }
     for _rank in range(2, 6):
         for _axis in (*range(1, _rank), -1, *([-2] if _rank > 2 else [])):

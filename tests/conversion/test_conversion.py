@@ -63,7 +63,12 @@ def test_table(name: str) -> None:
     assert {f.name for f in custom.model.functions} == {node.op_type for node in nodes}
     made = [n for record in custom.layers for n in record.nodes]
     assert sorted(made) == sorted(node.name for node in nodes)
+    folded = [record for record in custom.layers if record.lowering == "folded"]
+    assert len(folded) == case.folded
     for record in custom.layers:
+        if record in folded:
+            assert record.reason
+            continue
         assert record.spec is not None
         assert all(node.startswith(record.name) for node in record.nodes)
         assert record.lowering == "custom"
