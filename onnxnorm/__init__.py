@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from onnxnorm.exporters import hooks as hooks
     from onnxnorm.frameworks import Formula as Formula
     from onnxnorm.frameworks import adapter as adapter
+    from onnxnorm.graph.fusion import optimize as optimize
     from onnxnorm.graph.inspection import inspect as inspect
     from onnxnorm.graph.records import LayerRecord as LayerRecord
     from onnxnorm.parity import verify as verify
@@ -44,6 +45,7 @@ _HOME = {
     "hooks": "onnxnorm.exporters",
     "inspect": "onnxnorm.graph.inspection",
     "library_path": "onnxnorm.runtime",
+    "optimize": "onnxnorm.graph.fusion",
     "register": "onnxnorm.runtime",
     "verify": "onnxnorm.parity",
 }

@@ -15,6 +15,7 @@ import onnx.external_data_helper
 from google.protobuf.message import DecodeError, EncodeError
 
 from onnxnorm.errors import ModelFileError
+from onnxnorm.graph.nodes import copy_fields
 
 PROTOBUF_LIMIT = 2**31 - 1
 # Tensors stay in the file up to here; what else a file holds must fit into the rest.
@@ -187,8 +188,8 @@ def _with_external_tensors(
 ) -> onnx.ModelProto:
     """The model with its large tensors written to ``stream``, made without copying all of them."""
     skeleton = onnx.ModelProto()
-    _copy_fields(model, skeleton, leave="graph")
-    _copy_fields(model.graph, skeleton.graph, leave="initializer")
+    copy_fields(model, skeleton, leave="graph")
+    copy_fields(model.graph, skeleton.graph, leave="initializer")
     for tensor in model.graph.initializer:
         if len(tensor.raw_data) < _SMALL_TENSOR:
             skeleton.graph.initializer.append(tensor)
@@ -197,26 +198,12 @@ def _with_external_tensors(
         offset = stream.tell()
         stream.write(tensor.raw_data)
         reference = skeleton.graph.initializer.add()
-        _copy_fields(tensor, reference, leave="raw_data")
+        copy_fields(tensor, reference, leave="raw_data")
         reference.data_location = onnx.TensorProto.EXTERNAL
         place = {"location": location, "offset": offset, "length": stream.tell() - offset}
         for key, value in place.items():
             reference.external_data.add(key=key, value=str(value))
     return skeleton
-
-
-def _copy_fields(
-    source: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto,
-    target: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto,
-    leave: str,
-) -> None:
-    for field, value in source.ListFields():
-        if field.name == leave:
-            continue
-        if hasattr(value, "MergeFrom"):
-            getattr(target, field.name).MergeFrom(value)
-        else:
-            setattr(target, field.name, value)
 
 
 def _first_line(error: Exception) -> str:

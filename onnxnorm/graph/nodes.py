@@ -49,8 +49,8 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:
-    """Removes initializers that no node reads and no output names."""
-    used = {value.name for value in graph.output}
+    """Removes initializers that no node reads, no output names and that are no input's default."""
+    used = {value.name for value in (*graph.output, *graph.input)}
     for inner in all_graphs(graph):
         used.update(name for node in inner.node for name in node.input)
         used.update(value.name for value in inner.output)
@@ -62,3 +62,18 @@ def keep_only(field: Any, condition: Callable[[Any], bool]) -> None:
     kept = [entry for entry in field if condition(entry)]
     del field[:]
     field.extend(kept)
+
+
+def copy_fields(
+    source: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto,
+    target: onnx.ModelProto | onnx.GraphProto | onnx.TensorProto,
+    leave: str,
+) -> None:
+    """Copies every field of a message but one, so that what it holds need not be copied."""
+    for field, value in source.ListFields():
+        if field.name == leave:
+            continue
+        if hasattr(value, "MergeFrom"):
+            getattr(target, field.name).MergeFrom(value)
+        else:
+            setattr(target, field.name, value)

@@ -1,0 +1,173 @@
+"""Fusions: what stands round a normalization node goes into it.
+
+Each rule is a file, and a class of three methods: what it finds, why it may not, what it puts
+there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx.checker
+
+from onnxnorm.errors import ModelFileError
+from onnxnorm.graph import records
+from onnxnorm.graph.fusion.activation import Activation
+from onnxnorm.graph.fusion.residual import Residual
+from onnxnorm.graph.fusion.residual_before import ResidualBefore
+from onnxnorm.graph.fusion.rule import Rule, describe
+from onnxnorm.graph.fusion.scope import Scope
+from onnxnorm.graph.fusion.shapes import Shapes
+from onnxnorm.graph.nodes import (
+    all_graphs,
+    attributes_of,
+    copy_fields,
+    drop_unused_initializers,
+    keep_only,
+    subgraphs,
+)
+from onnxnorm.graph.skeleton import skeleton
+from onnxnorm.modelfile import load
+from onnxnorm.opset import DOMAIN, OPERATORS
+
+# An activation ends what a node can take in behind it; what stands before it comes last.
+RULES: Sequence[Rule[Any]] = (Activation(), Residual(), ResidualBefore())
+
+
+@dataclass(frozen=True)
+class NodeFusion:
+    """What became of the neighbours of one normalization node.
+
+    Attributes:
+        node: its name.
+        operator: its operator.
+        fused: what it took in.
+        not_fused: what was left beside it, and why.
+    """
+
+    node: str
+    operator: str
+    fused: tuple[str, ...]
+    not_fused: tuple[str, ...]
+
+
+def optimize(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
+    """The model with activations and residuals taken into its normalization nodes.
+
+    The nodes need the native library from then on: their function bodies are left out. A model
+    without such nodes comes back as it is.
+
+    Args:
+        model: an ONNX file, read with its external tensors, or a loaded model, which is not
+            changed.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not an ONNX file, or the model is not valid.
+    """
+    if not isinstance(model, onnx.ModelProto):
+        loaded = load(model)
+        fuse(loaded)
+        return loaded
+    if not has_nodes(model):
+        return model
+    copy = onnx.ModelProto()
+    copy_fields(model, copy, leave="graph")
+    copy_fields(model.graph, copy.graph, leave="")
+    fuse(copy)
+    return copy
+
+
+def has_nodes(model: onnx.ModelProto) -> bool:
+    """Whether the model has nodes of the ``onnxnorm`` domain."""
+    return any(_is_ours(node) for graph in all_graphs(model.graph) for node in graph.node)
+
+
+def fuse(model: onnx.ModelProto) -> tuple[NodeFusion, ...]:
+    """Optimizes a model in place; see `optimize`.
+
+    Returns:
+        one record for each normalization node, in the order of the graph.
+
+    Raises:
+        ModelFileError: the model is not valid.
+    """
+    if not has_nodes(model):
+        return ()
+    fusions = _fuse_graph(model.graph, Shapes(model), {})
+    keep_only(model.functions, lambda f: f.domain != DOMAIN or f.name not in OPERATORS)
+    for graph in all_graphs(model.graph):
+        drop_unused_initializers(graph)
+    records.note_fusions(
+        model,
+        {fusion.node: fusion.fused for fusion in fusions},
+        {fusion.node: fusion.not_fused for fusion in fusions},
+    )
+    try:
+        onnx.checker.check_model(skeleton(model))
+    except Exception as error:
+        raise ModelFileError(f"not valid ONNX: {error}") from error
+    return tuple(fusions)
+
+
+def _fuse_graph(
+    graph: onnx.GraphProto, shapes: Shapes, outer: Mapping[str, onnx.TensorProto]
+) -> list[NodeFusion]:
+    scope = Scope(graph, shapes, outer)
+    # Of two norms that are added, the later one can take in the other as its residual.
+    places = [place for place in scope.places if _is_ours(scope.node(place))]
+    by_output = dict(_fuse_node(scope, place) for place in reversed(places))
+    scope.finish()
+    in_order: list[NodeFusion] = []
+    for node in graph.node:
+        if _is_ours(node):
+            in_order.append(by_output[node.output[0]])
+        for inner in subgraphs(node):
+            in_order += _fuse_graph(inner, shapes, scope.constants)
+    return in_order
+
+
+def _fuse_node(scope: Scope, place: int) -> tuple[str, NodeFusion]:
+    """Applies the rules to one node until none applies any more."""
+    fused: list[str] = []
+    refused: dict[str, None] = {}
+    waiting = list(RULES)
+    while waiting:
+        rule = waiting.pop(0)
+        for match in rule.pattern(scope, place):
+            reason = rule.check(scope, place, match)
+            if reason:
+                refused[f"{match.told}: {reason}"] = None
+                continue
+            place = scope.replace({place, *match.places}, rule.rewrite(scope, place, match))
+            fused.append(match.told)
+            refused.clear()
+            waiting = list(RULES)
+            break
+    node = scope.node(place)
+    if not fused and not refused and not _has_taken_in(node):
+        refused[_neighbours(scope, node.output[0])] = None
+    return node.output[0], NodeFusion(node.name, node.op_type, tuple(fused), tuple(refused))
+
+
+def _neighbours(scope: Scope, value: str) -> str:
+    """What stands behind a node that took in nothing."""
+    if value in scope.outputs:
+        return "its result is an output of the graph"
+    readers = [scope.node(reader) for reader in scope.readers(value)]
+    if not readers:
+        return "nothing reads its result"
+    return (
+        f"{' and '.join(map(describe, readers))} behind it: neither an activation nor an addition"
+    )
+
+
+def _has_taken_in(node: onnx.NodeProto) -> bool:
+    return len(node.input) > 3 or "activation" in attributes_of(node)
+
+
+def _is_ours(node: onnx.NodeProto) -> bool:
+    return node.domain == DOMAIN and node.op_type in OPERATORS
