@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Callable[..., Any], str, Parameters]] = {
         (0.2,),
     ),
     "elu": (_named("elu"), "Elu", (1,)),
-    "layer ELU": (_layer(L.ELU, 0.7), "Elu", (0.7,)),
+    "layer ELU": (_layer(L.ELU, 0.75), "Elu", (0.75,)),
     "selu": (_named("selu"), "Selu", SELU),
     "tf.nn.selu": (_applied(tf.nn.selu), "Selu", SELU),
     "gelu": (_named("gelu"), "Gelu", ()),
@@ -157,7 +157,6 @@ NOT_IN_FLOAT64 = frozenset(
         "tf.nn.gelu",
         "activations.gelu, approximate",
         "tf.nn.gelu, approximate",
-        "layer ELU",
         "quick gelu",
     }
 )
