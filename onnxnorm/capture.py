@@ -18,6 +18,7 @@ from typing import Any
 from onnxnorm import restored
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer, recognize, stand_in
+from onnxnorm.frameworks.references import referenced
 from onnxnorm.spec import NormSpec
 
 MARKER_OP = "PyFunc"
@@ -126,12 +127,8 @@ def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
     changed = [(index, layer) for index, layer in enumerate(known) if not layer.overridden]
     for layer in known:
         if layer.overridden and not layer.folded:
-            warnings.warn(
-                f"layer {layer.layer.name!r}: {type(layer.layer).__qualname__} overrides "
-                f"{', '.join(layer.overridden)}, so it is converted as the operations it runs, "
-                "not as one node",
-                stacklevel=3,
-            )
+            changes = f"{type(layer.layer).__qualname__} overrides {', '.join(layer.overridden)}"
+            _warn_of_decomposition(layer.layer, changes)
     with replaced((k.layer, "call", _call_while_traced(index, k)) for index, k in changed):
         yield known
 
@@ -171,12 +168,15 @@ def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         given = parameters.bind(*args, **kwargs).arguments
+        in_training = _is_true(given.get("training")) and layer.trainable
+        if known.weight is not None or (known.folded and not in_training):
+            known.notes.append(known.folded)
         if known.weight is not None:
             with tf.init_scope():  # out of the trace, where the variables have values
                 weight = known.weight(layer)
             with replaced([(weight.holder, weight.attribute, tf.constant(weight.value))]):
                 return layer.layer(*args, **kwargs)
-        if known.folded and not (_is_true(given.get("training")) and layer.trainable):
+        if known.folded and not in_training:
             return own_call(*args, **kwargs)
         if known.formula is None:
             raise ConversionError(
@@ -184,20 +184,34 @@ def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
                 "call, which has no ONNX form; call it without"
             )
         inputs = next(iter(given.values()))
+        others = [k for k, v in [*given.items()][1:] if v is not None and k != "training"]
         if isinstance(inputs, (tf.RaggedTensor, tf.SparseTensor)):
             raise ConversionError(
                 f"layer {layer.name!r}: input is a {type(inputs).__name__}; only dense tensors "
                 "have an ONNX form"
             )
-        if given.get("mask") is not None:
+        if others and known.folded:
             raise ConversionError(
-                f"layer {layer.name!r}: a mask weighs its statistics, and the operators have no "
-                "masked form; take the mask away before it"
+                f"layer {layer.name!r}: called with training=True and {', '.join(others)}; only "
+                "its input alone has an ONNX form then"
             )
+        if others:
+            reason = f"called with {', '.join(others)}, on which its formula does not depend"
+            _warn_of_decomposition(layer, reason)
+            known.notes.append(reason)
+            return own_call(*args, **kwargs)
         return _leave_marker(index, known, tf.convert_to_tensor(inputs))
 
     not_converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(call)
     return stand_in(not_converted)
+
+
+def _warn_of_decomposition(layer: Any, reason: str) -> None:
+    warnings.warn(
+        f"layer {layer.name!r}: {reason}, so it is converted as the operations it runs, not as one "
+        "node",
+        stacklevel=4,
+    )
 
 
 def _is_true(training: Any) -> bool:
@@ -233,7 +247,11 @@ def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
         if node.op == MARKER_OP and (marker := read_marker(node.attr["token"].s.decode()))
     }
     for index, layer in enumerate(known):
-        if index not in found and layer.layer.built and not (layer.overridden or layer.folded):
+        if index in found or not layer.layer.built or layer.overridden:
+            continue
+        if layer.folded:
+            layer.notes.append(layer.folded)
+        else:
             raise ConversionError(
                 f"layer {layer.layer.name!r}: it is part of a custom layer that Keras restored "
                 "from a SavedModel without its class, as one function; import the module that "
@@ -251,11 +269,27 @@ def _marks(known: Sequence[KnownLayer]) -> dict[str, list[restored.Mark]]:
 
 
 def layers(model: Any) -> Sequence[Any]:
-    """Every layer object below the model, wrapped and copied ones included, each once."""
-    if hasattr(model, "submodules"):
-        return [model, *model.submodules]
-    found: Sequence[Any] = model._flatten_layers()
-    return found
+    """Every layer object that the model may run, each once.
+
+    Those below the model, wrapped and copied ones included, and those that its layers' own code
+    refers to.
+    """
+    layer_class = tensorflow().keras.layers.Layer
+    found: dict[int, Any] = {}
+    waiting = [model]
+    while waiting:
+        for layer in _tracked(waiting.pop(0)):
+            if id(layer) not in found:
+                found[id(layer)] = layer
+                waiting += referenced(layer, layer_class)
+    return list(found.values())
+
+
+def _tracked(layer: Any) -> Sequence[Any]:
+    if hasattr(layer, "submodules"):
+        return [layer, *layer.submodules]
+    tracked: Sequence[Any] = layer._flatten_layers()
+    return tracked
 
 
 def _signature(model: Any, given: Any) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
 from onnxnorm.graph import layout, native, records
 from onnxnorm.graph.nodes import all_graphs, keep_only
-from onnxnorm.graph.records import LayerRecord
+from onnxnorm.graph.records import LayerRecord, Lowered
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
 from onnxnorm.tf_ops import HANDLERS
 
@@ -331,17 +331,20 @@ def _layer_record(known: KnownLayer, made: Sequence[_Made]) -> LayerRecord:
     if known.overridden:
         reason = f"the subclass overrides {', '.join(known.overridden)}"
         return LayerRecord(name, layer_class, None, "decomposed", (), reason)
-    if not made and known.folded and known.layer.built:
-        return LayerRecord(name, layer_class, None, "folded", (), known.folded)
+    notes = "; ".join(dict.fromkeys(known.notes))
     if not made:
-        reason = "not part of the model's inference"
-        return LayerRecord(name, layer_class, None, "unused", (), reason)
+        lowering: Lowered = "unused"
+        if notes:
+            lowering = "folded" if known.folded else "decomposed"
+        reason = notes or "not part of the model's inference"
+        return LayerRecord(name, layer_class, None, lowering, (), reason)
     return LayerRecord(
         name,
         layer_class,
         made[0].marker.spec,
         "custom",
         tuple(m.node for m in made),
+        reason=notes and f"other calls of it: {notes}",
         input_shapes=tuple(m.input_shape for m in made),
     )
 

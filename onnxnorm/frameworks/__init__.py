@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class KnownLayer:
         folded: what it is at inference, where that is no node of its own; empty for a layer that
             is one node.
         weight: gives the weight that a wrapper computes, or None where it stands as it is.
+        notes: why calls of it left no marker, noted while the model is traced.
     """
 
     layer: Any
@@ -52,6 +53,7 @@ class KnownLayer:
     formula: FormulaOf | None = None
     folded: str = ""
     weight: Callable[[Any], Weight] | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def fitted(self, input_shape: Shape) -> Fitted:
         """Its formula for an input of this shape.

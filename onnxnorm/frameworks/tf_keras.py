@@ -7,9 +7,6 @@ from typing import Any
 from onnxnorm.errors import ConversionError
 from onnxnorm.frameworks.formula import Formula, Shape, broadcast_shape
 
-# What TensorFlow's fused batch normalization raises a smaller epsilon to.
-_FUSED_EPSILON = 1.001e-5
-
 
 def group_normalization(layer: Any, input_shape: Shape) -> Formula:
     """``keras.layers.GroupNormalization``."""
@@ -56,7 +53,7 @@ def batch_normalization(layer: Any, input_shape: Shape) -> Formula:
     return Formula(
         "LayerNormalization",
         axes=[axis for axis in range(len(input_shape)) if axis not in channels],
-        epsilon=max(layer.epsilon, _FUSED_EPSILON if getattr(layer, "fused", False) else 0.0),
+        epsilon=layer.epsilon,
         scale=layer.gamma,
         bias=layer.beta,
         parameter_shape=broadcast_shape(input_shape, channels),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,15 @@ import onnxnorm  # noqa: E402
 from onnxnorm.conversion import OPSETS  # noqa: E402
 from onnxnorm.graph.nodes import all_graphs  # noqa: E402
 from onnxnorm.opset import DOMAIN  # noqa: E402
-from tests.conversion.keras_cases import CASES, KERAS_2, Case, functional, randomized  # noqa: E402
+from tests.conversion.keras_cases import (  # noqa: E402
+    CASES,
+    KERAS_2,
+    SPECTRAL,
+    Case,
+    InTraining,
+    functional,
+    randomized,
+)
 
 L = tf.keras.layers
 RECURRENT = [name for name in CASES if name == "bidirectional"]
@@ -196,6 +205,72 @@ def test_subclass_that_keeps_call_is_one_node() -> None:
     assert [n.name for n in norm_nodes(result.model)] == ["mine"]
 
 
+def test_call_put_on_the_layer_object_is_decomposed() -> None:
+    layer = L.LayerNormalization(name="patched")
+    model = randomized(functional((6, 4), layer))
+    object.__setattr__(layer, "call", lambda x: 2 * x)
+    with pytest.warns(UserWarning, match="'patched': .* overrides call"):
+        result = onnxnorm.convert(model)
+    x = np.ones((2, 6, 4), np.float32)
+    np.testing.assert_array_equal(run(result.model, [x])[0], 2 * x)
+    assert "call" in vars(layer)
+
+
+ELSEWHERE = L.LayerNormalization(name="elsewhere")
+
+
+class Holder:
+    """An object that is no layer."""
+
+    def __init__(self) -> None:
+        self.norm = L.LayerNormalization(name="held")
+
+
+class Referring(L.Layer):
+    """Calls layers that no framework finds below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holder = Holder()
+        inner = L.LayerNormalization(name="closed_over")
+        self.function = partial(lambda x: inner(x))
+
+    def call(self, x: Any) -> Any:
+        return self.function(self.holder.norm(ELSEWHERE(x)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_layers_that_keras_does_not_track() -> None:
+    model = functional((6, 4), Referring())
+    result = onnxnorm.convert(model)
+    names = ["elsewhere", "held", "closed_over"]
+    assert [n.name for n in norm_nodes(result.model)] == names
+    assert [record.name for record in result.layers] == names
+
+
+def test_layer_in_a_lambda() -> None:
+    norm = L.LayerNormalization(name="inner", epsilon=0.1)
+    norm.build((None, 6, 4))
+    model = functional((6, 4), L.Lambda(lambda x: norm(x) + 1))
+    result = onnxnorm.convert(model)
+    assert [n.name for n in norm_nodes(result.model)] == ["inner"]
+    x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    np.testing.assert_allclose(run(result.model, [x])[0], np.asarray(model(x)), atol=1e-5)
+
+
+def test_layer_shared_between_models() -> None:
+    norm = L.LayerNormalization(name="shared")
+    first, second = functional((6, 4), norm), functional((6, 4), L.Dense(4), norm)
+    for model in (first, second, first):
+        assert [n.name for n in norm_nodes(onnxnorm.convert(model).model)] == ["shared"]
+
+
+def test_weights_that_every_call_changes_are_refused() -> None:
+    model = functional((6, 4), InTraining(SPECTRAL[-1](L.Dense(3), name="spectral")))
+    with pytest.raises(onnxnorm.ConversionError, match="'spectral': called with training=True"):
+        onnxnorm.convert(model)
+
+
 def test_unsupported_operation_is_refused_with_its_layer() -> None:
     class Bessel(L.Layer):
         def call(self, x: Any) -> Any:
@@ -206,12 +281,17 @@ def test_unsupported_operation_is_refused_with_its_layer() -> None:
 
 
 @pytest.mark.skipif(not KERAS_2, reason="Keras 3 takes no mask into the statistics")
-def test_mask_that_weighs_the_statistics_is_refused() -> None:
+def test_mask_that_weighs_the_statistics_decomposes_the_layer() -> None:
     inputs = tf.keras.Input((6, 4))
     norm = L.GroupNormalization(2, name="masked")
-    model = tf.keras.Model(inputs, norm(inputs, mask=inputs > 0))
-    with pytest.raises(onnxnorm.ConversionError, match="layer 'masked': a mask"):
-        onnxnorm.convert(model)
+    model = randomized(tf.keras.Model(inputs, norm(inputs, mask=inputs > 0)))
+    with pytest.warns(UserWarning, match="layer 'masked': called with mask"):
+        result = onnxnorm.convert(model)
+    assert [(record.name, record.lowering) for record in result.layers] == [
+        ("masked", "decomposed")
+    ]
+    x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    np.testing.assert_allclose(run(result.model, [x])[0], np.asarray(model(x)), atol=1e-5)
 
 
 def test_mask_without_effect_on_the_layer() -> None:
