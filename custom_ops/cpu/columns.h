@@ -227,29 +227,57 @@ struct ColumnMaps {
   Columns<C> bias;
 };
 
-template <class T>
-inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const ColumnMaps<Compute<T>>& maps,
-                       T* y) {
+/// `Y` is the storage type or the compute type.
+template <class T, class Y>
+inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const ColumnMaps<Compute<T>>& maps, Y* y,
+                       int64_t y_pitch) {
   using C = Compute<T>;
   int64_t r = 0;
   for (; width < 128 && r + 4 <= rows; r += 4) {
     const T* from = x + r * pitch;
-    T* to = y + r * pitch;
+    Y* to = y + r * y_pitch;
     for_vectors<C>(width, [&](int64_t c, auto extent) {
       const Vector<C> k = load(maps.shift + c), factor = load(maps.factor + c), bias = load(maps.bias + c);
       const Vector<C> d0 = load(from + c, extent, k) - k, d1 = load(from + pitch + c, extent, k) - k;
       const Vector<C> d2 = load(from + 2 * pitch + c, extent, k) - k, d3 = load(from + 3 * pitch + c, extent, k) - k;
       store(d0 * factor + bias, to + c, extent);
-      store(d1 * factor + bias, to + pitch + c, extent);
-      store(d2 * factor + bias, to + 2 * pitch + c, extent);
-      store(d3 * factor + bias, to + 3 * pitch + c, extent);
+      store(d1 * factor + bias, to + y_pitch + c, extent);
+      store(d2 * factor + bias, to + 2 * y_pitch + c, extent);
+      store(d3 * factor + bias, to + 3 * y_pitch + c, extent);
     });
   }
   for (; r < rows; ++r) {
     for_vectors<C>(width, [&](int64_t c, auto extent) {
       const Vector<C> d = load(x + r * pitch + c, extent, Vector<C>{}) - load(maps.shift + c);
-      store(d * load(maps.factor + c) + load(maps.bias + c), y + r * pitch + c, extent);
+      store(d * load(maps.factor + c) + load(maps.bias + c), y + r * y_pitch + c, extent);
     });
+  }
+}
+
+/// Rows from flat index `index` of X to the same place of Y, finished.
+template <class T>
+inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64_t pitch, int64_t width,
+                     const ColumnMaps<Compute<T>>& maps) {
+  using C = Compute<T>;
+  const T* x = static_cast<const T*>(task.x) + index;
+  if (!task.finish) {
+    apply_rows(x, rows, pitch, width, maps, static_cast<T*>(task.y) + index, pitch);
+    return;
+  }
+  static_assert(unfinished_count<C> >= max_columns, "a block holds at least a row");
+  alignas(vector_bytes) C values[unfinished_count<C>];
+  const int64_t block = unfinished_count<C> / width;
+  for (int64_t begin = 0; begin < rows; begin += block) {
+    const int64_t size = smaller(block, rows - begin);
+    apply_rows(x + begin * pitch, size, pitch, width, maps, values, width);
+    const int64_t first = index + begin * pitch;
+    if (pitch == width) {
+      task.finish->run(*task.finish, values, first, size * width, task.y);
+    } else {
+      for (int64_t r = 0; r < size; ++r) {
+        task.finish->run(*task.finish, values + r * width, first + r * pitch, width, task.y);
+      }
+    }
   }
 }
 
@@ -317,8 +345,6 @@ template <class T>
 void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupMaps<Compute<T>>& groups,
                       ColumnAffine<Compute<T>>& affine) {
   using C = Compute<T>;
-  const T* x = static_cast<const T*>(task.x) + first_index;
-  T* y = static_cast<T*>(task.y) + first_index;
   const int64_t width = task.groups * task.depth;
   ColumnMaps<C> maps;
   if (!affine.fixed) {
@@ -326,7 +352,7 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupM
       const int64_t row = r * task.pitch;
       spread_affine(*task.affine, first_index + row, width, affine.scale, affine.bias);
       column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
-      apply_rows(x + row, 1, task.pitch, width, maps, y + row);
+      map_rows<T>(task, first_index + row, 1, task.pitch, width, maps);
     }
     return;
   }
@@ -335,10 +361,9 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupM
   repeat_columns(width, shape.repeat, maps.shift);
   repeat_columns(width, shape.repeat, maps.factor);
   repeat_columns(width, shape.repeat, maps.bias);
-  apply_rows(x, shape.rows, shape.pitch, shape.width, maps, y);
+  map_rows<T>(task, first_index, shape.rows, shape.pitch, shape.width, maps);
   if (shape.rest > 0) {
-    const int64_t row = shape.rows * shape.pitch;
-    apply_rows(x + row, 1, shape.pitch, shape.rest, maps, y + row);
+    map_rows<T>(task, first_index + shape.rows * shape.pitch, 1, shape.pitch, shape.rest, maps);
   }
 }
 

@@ -30,6 +30,14 @@ struct Affine {
   int64_t inner;
 };
 
+/// What is done to normalized values before they are stored.
+struct Finish {
+  /// To `count` values in the compute type that belong at flat index `index` of Y.
+  void (*run)(const Finish&, const void* values, int64_t index, int64_t count, void* y);
+  const void* residual;  // null: none
+  double parameters[2];
+};
+
 /// Groups that are dense runs of X, or `runs` runs of `depth` elements, `pitch` apart.
 struct RunsTask {
   const void* x;
@@ -41,6 +49,7 @@ struct RunsTask {
   int64_t depth;
   const Rule* rule;
   const Affine* affine;
+  const Finish* finish;  // null: nothing
 };
 
 /// A rectangle of a row-major matrix whose columns belong to groups of `depth` neighbours; statistics run down the
@@ -57,6 +66,7 @@ struct ColumnsTask {
   int64_t depth;
   const Rule* rule;
   const Affine* affine;
+  const Finish* finish;  // null: nothing
 };
 
 constexpr int64_t max_columns = 1024;
@@ -65,6 +75,7 @@ constexpr int64_t max_columns = 1024;
 struct StridedTask {
   const Normalization* normalization;
   const Rule* rule;
+  const Finish* finish;
   int64_t first_group;
   int64_t groups;
 };
@@ -85,6 +96,12 @@ struct ElementKernels {
   /// elements.
   void (*merge_moments)(const double* means, const double* variances, const double* counts, int64_t parts,
                         int64_t groups, double* mean, double* variance);
+
+  /// to[i] = from[i] + other[i] from flat index `index` on, rounded to the element type.
+  void (*add)(const void* from, const void* other, int64_t index, int64_t count, void* to);
+
+  /// By Activation.
+  decltype(Finish::run) finish[activation_count];
 
   /// to[i] = from[i * stride] in the compute type.
   void (*widen)(const void* from, int64_t stride, int64_t count, void* to);

@@ -26,17 +26,6 @@ constexpr int64_t wave_size = 4 << 20;
 /// A rectangle of columns narrower than this reads too few neighbouring cache lines of each row.
 constexpr int64_t narrow_columns = 1024;
 
-int64_t element_size(Element element) {
-  switch (element) {
-    case Element::float32:
-      return 4;
-    case Element::float64:
-      return 8;
-    default:
-      return 2;
-  }
-}
-
 int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step; }
 
 Rule rule_of(const Normalization& normalization) {
@@ -190,23 +179,42 @@ void parallel(Executor& executor, bool serial, int64_t count, const Body& body) 
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-struct Job {
+/// Rows of Y become the sums that are normalized. A task does this just before it reads them, so that they are in its
+/// cache then.
+struct Sum {
   const Normalization& normalization;
+  const ElementKernels& kernels;
+
+  bool needed() const { return normalization.residual && normalization.residual_first; }
+  void operator()(int64_t first_index, int64_t rows, int64_t pitch, int64_t width) const {
+    if (!needed()) return;
+    for (int64_t r = 0; r < rows; ++r) {
+      kernels.add(normalization.x, normalization.residual, first_index + r * pitch, width, normalization.y);
+    }
+  }
+  /// What is normalized.
+  const void* result() const { return needed() ? normalization.y : normalization.x; }
+};
+
+struct Job {
+  const void* x;
+  void* y;
+  const Sum& sum;
   const ElementKernels& kernels;
   const View& view;
   const Rule* rule;
   const Affine* affine;
+  const Finish* finish;
   Executor& executor;
   int64_t size;  // of an element
   bool serial;
 
   RunsTask runs(int64_t first_index, int64_t groups, int64_t runs, int64_t pitch, int64_t depth) const {
-    return {normalization.x, normalization.y, first_index, groups, runs, pitch, depth, rule, affine};
+    return {x, y, first_index, groups, runs, pitch, depth, rule, affine, finish};
   }
   ColumnsTask columns(int64_t first_index, int64_t samples, int64_t rows, int64_t groups) const {
     const int64_t pitch = view.groups * view.depth;
-    return {normalization.x, normalization.y, first_index, samples, view.outer * pitch, rows, pitch,
-            groups,          view.depth,      rule,        affine};
+    return {x, y, first_index, samples, view.outer * pitch, rows, pitch, groups, view.depth, rule, affine, finish};
   }
 };
 
@@ -218,7 +226,9 @@ void normalize_dense(const Job& job) {
     const int64_t groups_per_task = std::max<int64_t>(1, task_size / (depth * job.size));
     parallel(job.executor, job.serial, ceiling(groups, groups_per_task), [&](int64_t task) {
       const int64_t first = task * groups_per_task;
-      job.kernels.normalize_runs(job.runs(first * depth, std::min(groups_per_task, groups - first), 1, depth, depth));
+      const int64_t count = std::min(groups_per_task, groups - first);
+      job.sum(first * depth, 1, 0, count * depth);
+      job.kernels.normalize_runs(job.runs(first * depth, count, 1, depth, depth));
     });
     return;
   }
@@ -236,7 +246,8 @@ void normalize_dense(const Job& job) {
     const int64_t count = std::min(groups_per_wave, groups - first);
     const auto begin = [&](int64_t task) { return (first + task / segments) * depth + task % segments * segment; };
     parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
-      job.kernels.run_moments(job.normalization.x, begin(task), length(task), &means[task], &variances[task]);
+      job.sum(begin(task), 1, 0, length(task));
+      job.kernels.run_moments(job.x, begin(task), length(task), &means[task], &variances[task]);
     });
     for (int64_t g = 0; g < count; ++g) {
       const int64_t part = g * segments;
@@ -255,6 +266,7 @@ void normalize_long_runs(const Job& job) {
   parallel(job.executor, job.serial, view.batch * view.groups, [&](int64_t task) {
     const int64_t pitch = view.groups * view.depth;
     const int64_t first_index = task / view.groups * view.outer * pitch + task % view.groups * view.depth;
+    job.sum(first_index, view.outer, pitch, view.depth);
     job.kernels.normalize_runs(job.runs(first_index, 1, view.outer, pitch, view.depth));
   });
 }
@@ -280,8 +292,9 @@ void normalize_columns(const Job& job) {
       if (groups <= 0) return;
       const int64_t first = task / blocks * samples_per_task;
       const int64_t samples = std::min(samples_per_task, view.batch - first);
-      job.kernels.normalize_columns(
-          job.columns(first * sample + first_group * view.depth, samples, view.outer, groups));
+      const int64_t first_index = first * sample + first_group * view.depth;
+      job.sum(first_index, samples * view.outer, pitch, groups * view.depth);
+      job.kernels.normalize_columns(job.columns(first_index, samples, view.outer, groups));
     });
     return;
   }
@@ -309,7 +322,9 @@ void normalize_columns(const Job& job) {
     };
     parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
       const int64_t part = task / blocks * view.groups + task % blocks * groups_per_block;
-      job.kernels.column_moments(rectangle(task), &means[part], &variances[part]);
+      const ColumnsTask moments = rectangle(task);
+      job.sum(moments.first_index, moments.rows, pitch, moments.groups * view.depth);
+      job.kernels.column_moments(moments, &means[part], &variances[part]);
     });
     parallel(job.executor, job.serial || segments * view.groups < 16384, count, [&](int64_t n) {
       const int64_t part = n * segments * view.groups;
@@ -324,20 +339,38 @@ void normalize_columns(const Job& job) {
   }
 }
 
-void normalize_strided(const Normalization& normalization, const Rule& rule, const ElementKernels& kernels,
-                       Executor& executor) {
+void normalize_strided(Normalization normalization, const Sum& sum, const Rule& rule, const Finish* finish,
+                       const ElementKernels& kernels, Executor& executor) {
   int64_t groups = 1, depth = 1;
   for (int64_t d = 0; d < normalization.rank; ++d) {
     (normalization.dimensions[d].reduced ? depth : groups) *= normalization.dimensions[d].extent;
   }
+  const int64_t total = groups * depth;
+  if (sum.needed()) {
+    const int64_t segment = segment_size / element_size(normalization.element);
+    parallel(executor, total < 4096, ceiling(total, segment),
+             [&](int64_t task) { sum(task * segment, 1, 0, std::min(segment, total - task * segment)); });
+    normalization.x = sum.result();
+  }
   const int64_t groups_per_task = std::max<int64_t>(1, 1024 / depth);
-  parallel(executor, groups * depth < 4096, ceiling(groups, groups_per_task), [&](int64_t task) {
+  parallel(executor, total < 4096, ceiling(groups, groups_per_task), [&](int64_t task) {
     const int64_t first = task * groups_per_task;
-    kernels.normalize_strided({&normalization, &rule, first, std::min(groups_per_task, groups - first)});
+    kernels.normalize_strided({&normalization, &rule, finish, first, std::min(groups_per_task, groups - first)});
   });
 }
 
 }  // namespace
+
+int64_t element_size(Element element) {
+  switch (element) {
+    case Element::float32:
+      return 4;
+    case Element::float64:
+      return 8;
+    default:
+      return 2;
+  }
+}
 
 void normalize(const Normalization& normalization, Executor& executor) {
   int64_t total = 1;
@@ -345,14 +378,30 @@ void normalize(const Normalization& normalization, Executor& executor) {
   if (total == 0) return;
   const ElementKernels& kernels = isa().kernels->elements[static_cast<size_t>(normalization.element)];
   const Rule rule = rule_of(normalization);
+  const Sum sum{normalization, kernels};
+  const void* const added_last = sum.needed() ? nullptr : normalization.residual;
+  const Finish finishing{kernels.finish[static_cast<size_t>(normalization.activation)],
+                         added_last,
+                         {normalization.parameters[0], normalization.parameters[1]}};
+  const Finish* const finish = added_last || normalization.activation != Activation::none ? &finishing : nullptr;
   View view;
   if (!view_of(normalization, view)) {
-    normalize_strided(normalization, rule, kernels, executor);
+    normalize_strided(normalization, sum, rule, finish, kernels, executor);
     return;
   }
   const AffineTables affine(normalization, view, kernels);
   const int64_t size = element_size(normalization.element);
-  const Job job{normalization, kernels, view, &rule, affine.get(), executor, size, total * size <= serial_size};
+  const Job job{sum.result(),
+                normalization.y,
+                sum,
+                kernels,
+                view,
+                &rule,
+                affine.get(),
+                finish,
+                executor,
+                size,
+                total * size <= serial_size};
   if (view.outer == 1) {
     normalize_dense(job);
   } else if (view.depth > max_columns) {

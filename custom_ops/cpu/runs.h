@@ -249,9 +249,9 @@ class AffineCursor {
   int64_t covered_;
 };
 
-/// Normalizes `count` elements from where the cursor stands.
-template <class T>
-inline void apply_map(const T* x, T* y, int64_t count, const Map<Compute<T>>& map, const Affine& affine,
+/// Normalizes `count` elements from where the cursor stands. `Y` is the storage type or the compute type.
+template <class T, class Y>
+inline void apply_map(const T* x, Y* y, int64_t count, const Map<Compute<T>>& map, const Affine& affine,
                       AffineCursor& cursor) {
   using C = Compute<T>;
   const C* scale = static_cast<const C*>(affine.scale);
@@ -281,9 +281,69 @@ inline void apply_map(const T* x, T* y, int64_t count, const Map<Compute<T>>& ma
   }
 }
 
+/// What a block of values that wait to be finished takes of the first-level cache.
+constexpr int64_t unfinished_bytes = 8 << 10;
+template <class C>
+constexpr int64_t unfinished_count = unfinished_bytes / static_cast<int64_t>(sizeof(C));
+
+/// Where the normalized values of consecutive elements go: into Y, or block by block to what finishes them.
+template <class T>
+class Output {
+ public:
+  using C = Compute<T>;
+
+  Output(const Finish* finish, void* y, int64_t first_index) : finish_(finish), y_(y), index_(first_index) {}
+  ~Output() { flush(); }
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  void apply(const T* x, int64_t count, const Map<C>& map, const Affine& affine, AffineCursor& cursor) {
+    if (!finish_) {
+      apply_map(x, static_cast<T*>(y_) + index_, count, map, affine, cursor);
+      index_ += count;
+      return;
+    }
+    while (count > 0) {
+      const int64_t size = smaller(count, unfinished_count<C>);
+      apply_map(x, room_for(size), size, map, affine, cursor);
+      x += size;
+      count -= size;
+    }
+  }
+
+  void put(Vector<C> values, Part part) {
+    if (finish_) {
+      store(values, room_for(part.count), part);
+    } else {
+      store(values, static_cast<T*>(y_) + index_, part);
+      index_ += part.count;
+    }
+  }
+
+ private:
+  C* room_for(int64_t count) {
+    if (waiting_ + count > unfinished_count<C>) flush();
+    waiting_ += count;
+    return values_ + waiting_ - count;
+  }
+
+  void flush() {
+    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, y_);
+    index_ += waiting_;
+    waiting_ = 0;
+  }
+
+  const Finish* finish_;
+  void* y_;
+  int64_t index_;  // of the first value that waits, or else of the next one
+  int64_t waiting_ = 0;
+  alignas(vector_bytes) C values_[unfinished_count<C>];
+};
+
 /// Rows no longer than a vector, each held in one from first to last. scale and bias are those of every row.
 template <class T>
-inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, const Rule& rule, const Affine& affine) {
+inline void normalize_tiny_rows(const T* x, int64_t rows, int64_t depth, const Rule& rule, const Affine& affine,
+                                Output<T>& output) {
   using C = Compute<T>;
   using V = Vector<C>;
   const Part part{depth};
@@ -291,8 +351,8 @@ inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, c
   const V scale = load(static_cast<const C*>(affine.scale), part, V{});
   const V bias = load(static_cast<const C*>(affine.bias), part, V{});
   const V covered = load(&vector_of_ones<C>.values[0], part, V{});
-  alignas(vector_bytes) C means[lanes<C>], variances[lanes<C>], factors[lanes<C>];
-  V centered[lanes<C>], sums[lanes<C>], anchors{};
+  alignas(vector_bytes) C anchors[lanes<C>], means[lanes<C>], variances[lanes<C>], factors[lanes<C>];
+  V centered[lanes<C>], sums[lanes<C>];
   for (int64_t begin = 0; begin < rows; begin += lanes<C>) {
     const int64_t size = smaller(lanes<C>, rows - begin);
     for (int64_t r = 0; r < lanes<C>; ++r) {
@@ -309,17 +369,17 @@ inline void normalize_tiny_rows(const T* x, T* y, int64_t rows, int64_t depth, c
       sums[r] = centered[r] * centered[r];
     }
     store(sums_of_rows<C>(sums) * share, variances);
-    store(load(means) + anchors, means);
+    store(load(means) + load(anchors), means);
     factors_of(rule, means, variances, factors);
     for (int64_t r = 0; r < size; ++r) {
       const int64_t row = (begin + r) * depth;
       if (factors[r] > 0) {
         const V from = rule.subtract_mean ? centered[r] : load(x + row, part, V{});
-        store(from * factors[r] * scale + bias, y + row, part);
+        output.put(from * factors[r] * scale + bias, part);
       } else {
         AffineCursor cursor(affine, 0);
         const auto map = map_of(statistics_in_double(x + row, 1, depth, depth), rule);
-        apply_map(x + row, y + row, depth, map, affine, cursor);
+        output.apply(x + row, depth, map, affine, cursor);
       }
     }
   }
@@ -329,23 +389,21 @@ template <class T>
 void normalize_runs(const RunsTask& task) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + task.first_index;
-  T* y = static_cast<T*>(task.y) + task.first_index;
   const int64_t depth = task.depth;
   if (task.runs == 1 && depth <= lanes<C> && task.affine->inner == 1 && task.affine->period == depth) {
-    normalize_tiny_rows(x, y, task.groups, depth, *task.rule, *task.affine);
+    Output<T> output(task.finish, task.y, task.first_index);
+    normalize_tiny_rows(x, task.groups, depth, *task.rule, *task.affine, output);
     return;
   }
   if (task.runs == 1 && depth * static_cast<int64_t>(sizeof(T)) <= short_row_bytes) {
     AffineCursor cursor(*task.affine, task.first_index);
+    Output<T> output(task.finish, task.y, task.first_index);
     Map<C> maps[lanes<C>];
     const int64_t block = smaller(lanes<C>, block_bytes / (depth * static_cast<int64_t>(sizeof(T))));
     for (int64_t g = 0; g < task.groups; g += block) {
       const int64_t rows = smaller(block, task.groups - g);
       short_rows_maps(x + g * depth, rows, depth, *task.rule, maps);
-      for (int64_t r = 0; r < rows; ++r) {
-        const int64_t row = (g + r) * depth;
-        apply_map(x + row, y + row, depth, maps[r], *task.affine, cursor);
-      }
+      for (int64_t r = 0; r < rows; ++r) output.apply(x + (g + r) * depth, depth, maps[r], *task.affine, cursor);
     }
     return;
   }
@@ -355,7 +413,8 @@ void normalize_runs(const RunsTask& task) {
     for (int64_t r = 0; r < task.runs; ++r) {
       const int64_t run = group + r * task.pitch;
       AffineCursor cursor(*task.affine, task.first_index + run);
-      apply_map(x + run, y + run, depth, map, *task.affine, cursor);
+      Output<T> output(task.finish, task.y, task.first_index + run);
+      output.apply(x + run, depth, map, *task.affine, cursor);
     }
   }
 }
@@ -370,8 +429,9 @@ void run_moments(const void* x, int64_t first_index, int64_t count, double* mean
 template <class T>
 void apply_run(const RunsTask& task, double mean, double variance) {
   AffineCursor cursor(*task.affine, task.first_index);
-  apply_map(static_cast<const T*>(task.x) + task.first_index, static_cast<T*>(task.y) + task.first_index, task.depth,
-            map_of(statistics_of<Compute<T>>(mean, variance), *task.rule), *task.affine, cursor);
+  Output<T> output(task.finish, task.y, task.first_index);
+  output.apply(static_cast<const T*>(task.x) + task.first_index, task.depth,
+               map_of(statistics_of<Compute<T>>(mean, variance), *task.rule), *task.affine, cursor);
 }
 
 }  // namespace

@@ -68,8 +68,12 @@ void normalize_strided(const StridedTask& task) {
       const double normalized = (value<T>(from.x, group.x + at.x) - shift) * factor;
       const double result =
           normalized * value<T>(from.scale, group.scale + at.scale) + value<T>(from.bias, group.bias + at.bias);
-      T* y = static_cast<T*>(from.y) + group.x + at.x;
-      put(static_cast<Compute<T>>(result), y);
+      const Compute<T> narrowed = static_cast<Compute<T>>(result);
+      if (task.finish) {
+        task.finish->run(*task.finish, &narrowed, group.x + at.x, 1, from.y);
+      } else {
+        put(narrowed, static_cast<T*>(from.y) + group.x + at.x);
+      }
     }
   }
 }

@@ -182,18 +182,45 @@ void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& s
   check_shapes(kind, attributes, known);
 }
 
-std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes) {
+Shape broadcast(const Shape& x, const Shape& residual) {
+  Shape result = x.size() < residual.size() ? residual : x;
+  for (size_t back = 1; back <= std::min(x.size(), residual.size()); ++back) {
+    const int64_t extent = x[x.size() - back], other = residual[residual.size() - back];
+    if (extent != 1 && other != 1 && !can_equal(extent, other)) {
+      throw std::invalid_argument("residual has shape " + to_string(residual) +
+                                  "; accepted: what broadcasts with the shape " + to_string(x) + " of X");
+    }
+    // An unknown extent beside a known one is that or 1.
+    const bool take_other = extent == 1 || (extent < 0 && other != 1);
+    result[result.size() - back] = take_other ? other : extent;
+  }
+  return result;
+}
+
+std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes,
+                                          const Shape& y) {
   check_shapes(kind, attributes, shapes);
+  const size_t rank = shapes.x.size(), leading = y.size() - rank;
   std::vector<cpu::Dimension> dimensions;
+  for (size_t d = 0; d < leading; ++d) dimensions.push_back({y[d], false, 0, 0});
+  // Along an axis that X is repeated on, its statistics are too.
+  const auto repeated = [&](size_t d) {
+    if (shapes.x[d] == y[leading + d]) return false;
+    dimensions.push_back({y[leading + d], false, 0, 0});
+    return true;
+  };
   if (!has_channels(kind)) {
     const std::vector<bool> reduced = reduced_axes(attributes.axes, shapes.x);
     const std::vector<int64_t> scale = broadcast_strides(shapes.scale, shapes.x);
     const std::vector<int64_t> bias = broadcast_strides(shapes.bias, shapes.x);
-    for (size_t d = 0; d < shapes.x.size(); ++d) dimensions.push_back({shapes.x[d], reduced[d], scale[d], bias[d]});
+    for (size_t d = 0; d < rank; ++d) {
+      if (!repeated(d)) dimensions.push_back({shapes.x[d], reduced[d], scale[d], bias[d]});
+    }
     return dimensions;
   }
   const auto axis = static_cast<size_t>(channel_axis(attributes.axis, shapes.x));
-  for (size_t d = 0; d < shapes.x.size(); ++d) {
+  for (size_t d = 0; d < rank; ++d) {
+    if (repeated(d)) continue;
     if (d != axis) {
       dimensions.push_back({shapes.x[d], d != 0, 0, 0});
       continue;

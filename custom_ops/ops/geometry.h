@@ -53,8 +53,14 @@ cpu::Divisor divisor_of(Kind kind);
 
 bool subtracts_mean(Kind kind, const Attributes& attributes);
 
-/// The dimensions of the normalization that a node asks for. Throws std::invalid_argument when shapes and attributes do
+/// The shape of X + residual, as far as it is known: -1 where it is not. Throws std::invalid_argument when there is
+/// none.
+Shape broadcast(const Shape& x, const Shape& residual);
+
+/// The dimensions of the normalization that a node asks for, along the axes of Y: those of X and what X broadcasts
+/// along. Throws std::invalid_argument when shapes and attributes do
 /// not fit.
-std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes);
+std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes,
+                                          const Shape& y);
 
 }  // namespace onnxnorm

@@ -1,6 +1,10 @@
 #include "ops/kernel.h"
 
 #include <algorithm>
+#include <memory>
+
+#include "cpu/expand.h"
+#include "ops/operators.h"
 
 namespace onnxnorm {
 namespace {
@@ -57,6 +61,27 @@ Attributes read_attributes(const OrtApi& api, Kind kind, const OrtKernelInfo& in
   return attributes;
 }
 
+std::string read_string(const OrtApi& api, const OrtKernelInfo& info, const char* name) {
+  size_t size = 0;
+  if (!found(api, api.KernelInfoGetAttribute_string(&info, name, nullptr, &size))) return {};
+  std::string value(size, '\0');
+  if (size > 0) check(api, api.KernelInfoGetAttribute_string(&info, name, value.data(), &size));
+  return value.c_str();  // up to the terminator that the size counts
+}
+
+EpilogueAttributes read_epilogue(const OrtApi& api, const OrtKernelInfo& info) {
+  EpilogueAttributes attributes;
+  attributes.activation = read_string(api, info, "activation");
+  attributes.residual_stage = read_string(api, info, "residual_stage");
+  size_t size = 0;
+  if (found(api, api.KernelInfoGetAttributeArray_float(&info, "activation_params", nullptr, &size)) && size > 0) {
+    std::vector<float>& values = attributes.activation_params;
+    values.resize(size);
+    check(api, api.KernelInfoGetAttributeArray_float(&info, "activation_params", values.data(), &size));
+  }
+  return attributes;
+}
+
 /// The shape of an input as far as the model tells it.
 Shape known_shape(const OrtApi& api, const OrtKernelInfo& info, size_t index) {
   OrtTypeInfo* created = nullptr;
@@ -75,6 +100,25 @@ Shape known_shape(const OrtApi& api, const OrtKernelInfo& info, size_t index) {
 struct Tensor {
   Shape shape;
   const void* data;
+};
+
+/// A tensor's elements repeated to a larger shape, where it is larger.
+class Expanded {
+ public:
+  Expanded(const Tensor& tensor, const Shape& shape, cpu::Element element) : data_(tensor.data) {
+    if (tensor.shape == shape) return;
+    int64_t bytes = cpu::element_size(element);
+    for (const int64_t extent : shape) bytes *= extent;
+    copy_.reset(new char[static_cast<size_t>(bytes)]);
+    cpu::expand(tensor.data, tensor.shape, shape, cpu::element_size(element), copy_.get());
+    data_ = copy_.get();
+  }
+
+  const void* data() const { return data_; }
+
+ private:
+  const void* data_;
+  std::unique_ptr<char[]> copy_;
 };
 
 Tensor input(const OrtApi& api, const OrtKernelContext& context, size_t index) {
@@ -101,7 +145,18 @@ Kernel::Kernel(const OrtApi& api, Kind kind, cpu::Element element, const OrtKern
   try {
     attributes_ = read_attributes(api, kind, info);
     check_attributes(kind, attributes_);
-    const Shapes shapes{known_shape(api, info, 0), known_shape(api, info, 1), known_shape(api, info, 2)};
+    size_t inputs = 0;
+    check(api, api.KernelInfo_GetInputCount(&info, &inputs));
+    has_residual_ = inputs > input_residual;
+    epilogue_ = epilogue_of(read_epilogue(api, info), has_residual_);
+    Shapes shapes{known_shape(api, info, input_x), known_shape(api, info, input_scale),
+                  known_shape(api, info, input_bias)};
+    if (has_residual_) {
+      const Shape residual = known_shape(api, info, input_residual);
+      const bool known = !shapes.x.empty() && !residual.empty();
+      const Shape sum = known ? broadcast(shapes.x, residual) : Shape{};
+      if (epilogue_.residual_first) shapes.x = sum;
+    }
     check_known_shapes(kind, attributes_, shapes);
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(node_ + error.what());
@@ -109,24 +164,40 @@ Kernel::Kernel(const OrtApi& api, Kind kind, cpu::Element element, const OrtKern
 }
 
 void Kernel::compute(OrtKernelContext& context) const {
-  const Tensor x = input(api_, context, 0);
-  const Tensor scale = input(api_, context, 1);
-  const Tensor bias = input(api_, context, 2);
+  const Tensor x = input(api_, context, input_x);
+  const Tensor scale = input(api_, context, input_scale);
+  const Tensor bias = input(api_, context, input_bias);
+  const Tensor residual = has_residual_ ? input(api_, context, input_residual) : Tensor{x.shape, nullptr};
+  Shape y_shape;
   std::vector<cpu::Dimension> dimensions;
   try {
-    dimensions = dimensions_of(kind_, attributes_, {x.shape, scale.shape, bias.shape});
+    y_shape = broadcast(x.shape, residual.shape);
+    const Shape& normalized = epilogue_.residual_first ? y_shape : x.shape;
+    dimensions = dimensions_of(kind_, attributes_, {normalized, scale.shape, bias.shape}, y_shape);
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(node_ + error.what());
   }
+  const Expanded full_x(x, y_shape, element_), full_residual(residual, y_shape, element_);
   OrtValue* output = nullptr;
-  check(api_, api_.KernelContext_GetOutput(&context, 0, x.shape.data(), x.shape.size(), &output));
+  check(api_, api_.KernelContext_GetOutput(&context, 0, y_shape.data(), y_shape.size(), &output));
   void* y = nullptr;
   check(api_, api_.GetTensorMutableData(output, &y));
   SessionThreads threads(api_, context);
-  cpu::normalize(
-      {element_, dimensions.data(), static_cast<int64_t>(dimensions.size()), divisor_of(kind_),
-       subtracts_mean(kind_, attributes_), static_cast<double>(attributes_.epsilon), x.data, scale.data, bias.data, y},
-      threads);
+  cpu::normalize({element_,
+                  dimensions.data(),
+                  static_cast<int64_t>(dimensions.size()),
+                  divisor_of(kind_),
+                  subtracts_mean(kind_, attributes_),
+                  static_cast<double>(attributes_.epsilon),
+                  full_x.data(),
+                  scale.data,
+                  bias.data,
+                  y,
+                  epilogue_.activation,
+                  {epilogue_.parameters[0], epilogue_.parameters[1]},
+                  full_residual.data(),
+                  epilogue_.residual_first},
+                 threads);
 }
 
 }  // namespace onnxnorm

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "ops/api.h"
+#include "ops/epilogue.h"
 #include "ops/geometry.h"
 
 namespace onnxnorm {
@@ -23,6 +24,8 @@ class Kernel {
   const cpu::Element element_;
   std::string node_;
   Attributes attributes_;
+  Epilogue epilogue_;
+  bool has_residual_ = false;
 };
 
 }  // namespace onnxnorm

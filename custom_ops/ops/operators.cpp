@@ -10,8 +10,6 @@
 namespace onnxnorm {
 namespace {
 
-enum Input : size_t { input_x, input_scale, input_bias, input_count };
-
 const Operator& operator_of(const OrtCustomOp* op) { return *static_cast<const Operator*>(op); }
 
 const char* ORT_API_CALL name(const OrtCustomOp* op) { return name_of(operator_of(op).kind); }
@@ -48,46 +46,85 @@ std::string new_dimension_name() {
   return "onnxnorm_unknown_" + std::to_string(count++);
 }
 
-/// Y is like X. Wrong shapes are left for the kernel to find, which knows the node's name.
+/// An axis as shape inference knows it: an extent, or -1 and a name or none.
+struct Extent {
+  int64_t value;
+  std::string name;
+};
+
+std::vector<Extent> extents_of(const OrtApi& api, const OrtTensorTypeAndShapeInfo* info) {
+  size_t rank = 0;
+  check(api, api.GetDimensionsCount(info, &rank));
+  Shape shape(rank);
+  std::vector<const char*> names(rank);
+  check(api, api.GetDimensions(info, shape.data(), rank));
+  check(api, api.GetSymbolicDimensions(info, names.data(), rank));
+  std::vector<Extent> extents(rank);
+  for (size_t d = 0; d < rank; ++d) {
+    extents[d] = shape[d] >= 0 ? Extent{shape[d], {}} : Extent{-1, names[d] ? names[d] : ""};
+  }
+  return extents;
+}
+
+/// Extents that differ are left for the kernel to find, which knows the node's name.
+Extent broadcast(const Extent& a, const Extent& b) {
+  if (a.value == 1) return b;
+  if (b.value == 1 || a.value >= 0) return a;
+  if (b.value >= 0 || a.name == b.name) return b;
+  return {-1, {}};
+}
+
+std::vector<Extent> broadcast(std::vector<Extent> longer, std::vector<Extent> shorter) {
+  if (longer.size() < shorter.size()) longer.swap(shorter);
+  const size_t leading = longer.size() - shorter.size();
+  for (size_t d = 0; d < shorter.size(); ++d) longer[leading + d] = broadcast(longer[leading + d], shorter[d]);
+  return longer;
+}
+
+/// Y is like X, or like X + residual.
 OrtStatus* ORT_API_CALL infer_shape(const OrtCustomOp* op, OrtShapeInferContext* context) {
   const OrtApi& api = operator_of(op).api;
   return guarded(api, [&] {
-    OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's
+    OrtTensorTypeAndShapeInfo* x = nullptr;  // the context's, as is the residual's
     check(api, api.ShapeInferContext_GetInputTypeShape(context, input_x, &x));
-    size_t rank = 0;
-    check(api, api.GetDimensionsCount(x, &rank));
-    // A scalar and an unknown rank look the same: claiming a scalar would be wrong for the other.
-    if (rank == 0) return;
     ONNXTensorElementDataType element;
     check(api, api.GetTensorElementType(x, &element));
-    Shape shape(rank);
-    std::vector<const char*> names(rank);
-    check(api, api.GetDimensions(x, shape.data(), rank));
-    check(api, api.GetSymbolicDimensions(x, names.data(), rank));
-    std::vector<std::string> invented(rank);
-    for (size_t d = 0; d < rank; ++d) {
-      if (shape[d] >= 0) continue;
-      shape[d] = -1;
-      if (names[d] && *names[d]) continue;
-      invented[d] = new_dimension_name();
-      names[d] = invented[d].c_str();
+    std::vector<Extent> extents = extents_of(api, x);
+    // A scalar and an unknown rank look the same: claiming a scalar would be wrong for the other.
+    if (extents.empty()) return;
+    size_t inputs = 0;
+    check(api, api.ShapeInferContext_GetInputCount(context, &inputs));
+    if (inputs > input_residual) {
+      OrtTensorTypeAndShapeInfo* residual = nullptr;
+      check(api, api.ShapeInferContext_GetInputTypeShape(context, input_residual, &residual));
+      const std::vector<Extent> others = extents_of(api, residual);
+      if (others.empty()) return;
+      extents = broadcast(extents, others);
+    }
+    Shape shape;
+    std::vector<const char*> names;
+    for (Extent& extent : extents) {
+      if (extent.value < 0 && extent.name.empty()) extent.name = new_dimension_name();
+      shape.push_back(extent.value);
+      names.push_back(extent.name.c_str());
     }
     OrtTensorTypeAndShapeInfo* created = nullptr;
     check(api, api.CreateTensorTypeAndShapeInfo(&created));
     const ShapeInfo y(created, {&api});
     check(api, api.SetTensorElementType(created, element));
-    check(api, api.SetDimensions(created, shape.data(), rank));
-    check(api, api.SetSymbolicDimensions(created, names.data(), rank));
+    check(api, api.SetDimensions(created, shape.data(), shape.size()));
+    check(api, api.SetSymbolicDimensions(created, names.data(), names.size()));
     check(api, api.ShapeInferContext_SetOutputTypeShape(context, 0, created));
   });
 }
 
+/// ONNX Runtime does so only where the shapes are the same, and the input has no other reader.
 size_t ORT_API_CALL may_inplace(int** input_index, int** output_index) {
-  static int inputs[] = {input_x};
-  static int outputs[] = {0};
+  static int inputs[] = {input_x, input_residual};
+  static int outputs[] = {0, 0};
   *input_index = inputs;
   *output_index = outputs;
-  return 1;
+  return 2;
 }
 
 }  // namespace
@@ -101,7 +138,9 @@ Operator::Operator(const OrtApi& api, Kind kind, cpu::Element element)
   GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return input_count; };
   GetOutputType = element_type;
   GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
-  GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
+  GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
+    return index == input_residual ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  };
   GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
   GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };

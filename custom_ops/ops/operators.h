@@ -9,6 +9,8 @@
 
 namespace onnxnorm {
 
+enum Input : size_t { input_x, input_scale, input_bias, input_residual, input_count };
+
 /// One operator for one element type; ONNX Runtime calls back through the function pointers of the base.
 struct Operator : OrtCustomOp {
   Operator(const OrtApi& api, Kind kind, cpu::Element element);

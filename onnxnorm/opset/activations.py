@@ -46,7 +46,8 @@ def _gated(x: Array, gate: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
+    fall = np.exp(-np.abs(x))
+    return np.asarray(np.where(x < 0, fall, 1) / (1 + fall))
 
 
 def _gelu(x: Array) -> Array:
@@ -81,6 +82,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         "Sigmoid": Activation(_sigmoid),
         "Tanh": Activation(np.tanh),
         "Softplus": Activation(lambda x: np.logaddexp(x, 0)),
-        "HardSwish": Activation(lambda x: _gated(x, np.clip(x / 6 + 0.5, 0, 1))),
+        "HardSwish": Activation(lambda x: _gated(x, np.clip(x + 3, 0, 6) / 6)),
     }
 )

@@ -22,6 +22,7 @@
 
 namespace {
 
+using onnxnorm::cpu::Activation;
 using onnxnorm::cpu::Dimension;
 using onnxnorm::cpu::Divisor;
 using onnxnorm::cpu::Element;
@@ -45,16 +46,65 @@ class Threads final : public onnxnorm::cpu::Executor {
   int count_;
 };
 
-/// What groups are divided by, and whether their mean goes first.
-struct Formula {
+enum class Residual { none, last, first };
+
+/// Where Y lies.
+enum class Place { apart, x, residual };
+
+/// What groups are divided by, whether their mean goes first, and what follows.
+struct Form {
   Divisor divisor;
   bool subtract_mean;
+  Activation activation = Activation::none;
+  Residual residual = Residual::none;
 };
 
-constexpr Formula formulas[] = {{Divisor::deviation, true},
-                                {Divisor::deviation, false},
-                                {Divisor::root_mean_square, false},
-                                {Divisor::length, false}};
+constexpr double parameters[] = {0.75, 1.25};
+
+/// Forms for the case of this number: every activation comes with every residual in some case.
+std::vector<Form> forms(int number) {
+  std::vector<Form> result = {{Divisor::deviation, true},
+                              {Divisor::deviation, false},
+                              {Divisor::root_mean_square, false},
+                              {Divisor::length, false}};
+  for (const Residual residual : {Residual::none, Residual::last, Residual::first}) {
+    const auto activation = static_cast<Activation>(number % onnxnorm::cpu::activation_count);
+    result.push_back({Divisor::deviation, true, activation, residual});
+  }
+  return result;
+}
+
+double activated(Activation activation, double x) {
+  const double a = parameters[0], b = parameters[1];
+  switch (activation) {
+    case Activation::relu:
+      return std::fmax(x, 0);
+    case Activation::clip:
+      return std::fmin(std::fmax(x, a), b);
+    case Activation::leaky_relu:
+      return x < 0 ? a * x : x;
+    case Activation::elu:
+      return x < 0 ? a * std::expm1(x) : x;
+    case Activation::selu:
+      return b * (x < 0 ? a * std::expm1(x) : x);
+    case Activation::gelu:
+      return x * std::erfc(-x * std::sqrt(0.5)) / 2;
+    case Activation::fast_gelu:
+      return x / (1 + std::exp(-std::sqrt(8 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case Activation::swish:
+      return x / (1 + std::exp(-a * x));
+    case Activation::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::tanh:
+      return std::tanh(x);
+    case Activation::softplus:
+      return std::log1p(std::exp(x));
+    case Activation::hard_swish:
+      return x * std::fmin(std::fmax(x + 3, 0), 6) / 6;
+    default:
+      return x;
+  }
+}
 
 struct Case {
   const char* name;
@@ -136,6 +186,12 @@ void put(Element element, int sixteenths, unsigned char* to) {
   }
 }
 
+double rounded_to_bfloat16(double value) {
+  int exponent;
+  const double fraction = std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(fraction * 256), exponent - 8);
+}
+
 struct Tensor {
   Tensor(Element element, int64_t count, std::mt19937& random)
       : element(element),
@@ -175,25 +231,30 @@ void for_elements(const std::vector<Dimension>& dimensions, const Body& body) {
   }
 }
 
-double worst_error(const Case& test, const Formula& formula, const Tensor& x, const Tensor& scale, const Tensor& bias,
-                   const Tensor& y) {
+double worst_error(const Case& test, const Form& form, const Tensor& x, const Tensor& scale, const Tensor& bias,
+                   const Tensor& residual, const Tensor& y) {
   size_t groups = 1;
   for (const Dimension& d : test.dimensions) groups *= d.reduced ? 1 : static_cast<size_t>(d.extent);
   std::vector<double> mean(groups), variance(groups), count(groups);
-  for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t, int64_t) { mean[g] += x[i], count[g] += 1; });
+  // The elements are multiples of 1/16 up to 8: their sums are exact in every type, but for bfloat16.
+  const auto summed = [&](int64_t i) {
+    if (form.residual != Residual::first) return x[i];
+    return x.element == Element::bfloat16 ? rounded_to_bfloat16(x[i] + residual[i]) : x[i] + residual[i];
+  };
+  for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t, int64_t) { mean[g] += summed(i), count[g] += 1; });
   for (size_t g = 0; g < groups; ++g) mean[g] /= count[g];
   for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t, int64_t) {
-    variance[g] += (x[i] - mean[g]) * (x[i] - mean[g]) / count[g];
+    variance[g] += (summed(i) - mean[g]) * (summed(i) - mean[g]) / count[g];
   });
   double worst = 0;
   for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t s, int64_t b) {
     const double square = variance[g] + mean[g] * mean[g];
-    const double divisor = formula.divisor == Divisor::deviation ? std::sqrt(variance[g] + 1e-3)
-                           : formula.divisor == Divisor::root_mean_square
-                               ? std::sqrt(square + 1e-3)
-                               : std::sqrt(std::fmax(count[g] * square, 1e-3));
-    const double expected = (x[i] - (formula.subtract_mean ? mean[g] : 0)) / divisor * scale[s] + bias[b];
-    const double error = std::fabs(y[i] - expected);
+    const double divisor = form.divisor == Divisor::deviation          ? std::sqrt(variance[g] + 1e-3)
+                           : form.divisor == Divisor::root_mean_square ? std::sqrt(square + 1e-3)
+                                                                       : std::sqrt(std::fmax(count[g] * square, 1e-3));
+    const double normalized = (summed(i) - (form.subtract_mean ? mean[g] : 0)) / divisor * scale[s] + bias[b];
+    const double added = form.residual == Residual::last ? residual[i] : 0;
+    const double error = std::fabs(y[i] - activated(form.activation, normalized + added));
     if (!(error <= worst)) worst = error;
   });
   return worst;
@@ -208,7 +269,7 @@ int main() {
     return isa.error.find("does not have") == std::string::npos;
   }
   std::mt19937 random(1);
-  int passed = 0, failed = 0;
+  int passed = 0, failed = 0, number = 0;
   for (const Case& test : cases()) {
     int64_t total = 1, scales = 1, biases = 1;
     for (const Dimension& d : test.dimensions) {
@@ -218,34 +279,49 @@ int main() {
     }
     for (const Element element : {Element::float32, Element::float16, Element::bfloat16, Element::float64}) {
       const Tensor x(element, total, random), scale(element, scales, random), bias(element, biases, random);
-      for (const Formula& formula : formulas) {
+      const Tensor residual(element, total, random);
+      for (const Form& form : forms(++number)) {
         std::vector<Tensor> results;
         for (const int threads : {1, 2, 4}) {
-          for (const bool in_place : {false, true}) {
+          for (const Place place : {Place::apart, Place::x, Place::residual}) {
+            if (place == Place::residual && form.residual == Residual::none) continue;
             Tensor y(element, total, random);
-            if (in_place) std::memcpy(y.bytes.get(), x.bytes.get(), x.length);
+            if (place == Place::x) std::memcpy(y.bytes.get(), x.bytes.get(), x.length);
+            if (place == Place::residual) std::memcpy(y.bytes.get(), residual.bytes.get(), residual.length);
+            const void* const added = place == Place::residual ? y.bytes.get() : residual.bytes.get();
             Threads executor(threads);
-            onnxnorm::cpu::normalize(
-                {element, test.dimensions.data(), static_cast<int64_t>(test.dimensions.size()), formula.divisor,
-                 formula.subtract_mean, 1e-3, in_place ? y.bytes.get() : x.bytes.get(), scale.bytes.get(),
-                 bias.bytes.get(), y.bytes.get()},
-                executor);
+            onnxnorm::cpu::normalize({element,
+                                      test.dimensions.data(),
+                                      static_cast<int64_t>(test.dimensions.size()),
+                                      form.divisor,
+                                      form.subtract_mean,
+                                      1e-3,
+                                      place == Place::x ? y.bytes.get() : x.bytes.get(),
+                                      scale.bytes.get(),
+                                      bias.bytes.get(),
+                                      y.bytes.get(),
+                                      form.activation,
+                                      {parameters[0], parameters[1]},
+                                      form.residual == Residual::none ? nullptr : added,
+                                      form.residual == Residual::first},
+                                     executor);
             results.push_back(std::move(y));
           }
         }
         bool same = true;
         for (const Tensor& y : results) same &= std::memcmp(y.bytes.get(), results[0].bytes.get(), y.length) == 0;
-        const double error = worst_error(test, formula, x, scale, bias, results[0]);
+        const double error = worst_error(test, form, x, scale, bias, residual, results[0]);
         // A mean that stays is divided by no more than the root of epsilon where there is no deviation.
-        const double terms = formula.divisor == Divisor::deviation && !formula.subtract_mean ? 2500 : 80;
+        const double terms = form.divisor == Divisor::deviation && !form.subtract_mean ? 2500 : 90;
         // For float64 the plain sums above are what is less exact.
         const double rounding[] = {0x1p-20, 0x1p-11, 0x1p-8, 0x1p-46};
         const double allowed = terms * rounding[static_cast<int>(element)];
         const bool good = same && error <= allowed;
         good ? ++passed : ++failed;
         if (!good) {
-          std::printf("%s, type %d, formula %d: error %g, allowed %g, %s\n", test.name, static_cast<int>(element),
-                      static_cast<int>(&formula - formulas), error, allowed,
+          std::printf("%s, type %d, divisor %d, activation %d, residual %d: error %g, allowed %g, %s\n", test.name,
+                      static_cast<int>(element), static_cast<int>(form.divisor), static_cast<int>(form.activation),
+                      static_cast<int>(form.residual), error, allowed,
                       same ? "same for all threads" : "differs between threads");
         }
       }

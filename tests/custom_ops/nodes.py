@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 import onnxnorm
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION
+from onnxnorm.opset.activations import ACTIVATIONS
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +26,8 @@ ELEMENT_TYPES = {
 #: Half the distance from 1 to the next number: what rounding alone costs.
 ROUNDING = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53}
 INPUTS = ("X", "scale", "bias")
+#: With the optional one of the optimized form.
+ALL_INPUTS = (*INPUTS, "residual")
 
 
 def model(
@@ -33,23 +36,27 @@ def model(
     element: str = "float32",
     **attributes: Any,
 ) -> onnx.ModelProto:
-    """One node named "norm"; bfloat16, which numpy lacks, enters and leaves as float32."""
+    """One node named "norm"; bfloat16, which numpy lacks, enters and leaves as float32.
+
+    With four shapes it has a residual.
+    """
     cast = element == "bfloat16"
     outside = TensorProto.FLOAT if cast else ELEMENT_TYPES[element]
+    names = ALL_INPUTS[: len(shapes)]
     inputs = [
         helper.make_tensor_value_info(name, outside, shape)
-        for name, shape in zip(INPUTS, shapes, strict=True)
+        for name, shape in zip(names, shapes, strict=True)
     ]
     nodes = [
         helper.make_node("Cast", [name], [f"{name}_stored"], to=ELEMENT_TYPES[element])
-        for name in INPUTS
+        for name in names
         if cast
     ]
     suffix = "_stored" if cast else ""
     nodes.append(
         helper.make_node(
             operator,
-            [name + suffix for name in INPUTS],
+            [name + suffix for name in names],
             ["Y" + suffix],
             name="norm",
             domain=DOMAIN,
@@ -58,7 +65,8 @@ def model(
     )
     if cast:
         nodes.append(helper.make_node("Cast", ["Y_stored"], ["Y"], to=TensorProto.FLOAT))
-    outputs = [helper.make_tensor_value_info("Y", outside, shapes[0])]
+    y_shape = shapes[0] if len(shapes) == len(INPUTS) else None
+    outputs = [helper.make_tensor_value_info("Y", outside, y_shape)]
     return wrap(helper.make_graph(nodes, "one_norm", inputs, outputs))
 
 
@@ -93,13 +101,17 @@ def run(
     bias: Array,
     element: str = "float32",
     threads: int = 2,
+    residual: Array | None = None,
     **attributes: Any,
 ) -> Array:
     """The node's output for inputs of any shape."""
     key = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())
-    ranks = (x.ndim, scale.ndim, bias.ndim)
+    inputs = {"X": x, "scale": scale, "bias": bias}
+    if residual is not None:
+        inputs["residual"] = residual
+    ranks = tuple(value.ndim for value in inputs.values())
     runner = _session_for(operator, ranks, element, threads, key)
-    return runner.run(None, {"X": x, "scale": scale, "bias": bias})[0]
+    return runner.run(None, inputs)[0]
 
 
 def stored(values: Array, element: str) -> Array:
@@ -111,28 +123,62 @@ def stored(values: Array, element: str) -> Array:
     return rounded.astype(np.uint32).view(np.float32)[..., 0]
 
 
-def reference(operator: str, x: Array, scale: Array, bias: Array, **attributes: Any) -> Array:
-    """The float64 oracle, with epsilon as the float attribute holds it."""
+def reference(
+    operator: str,
+    x: Array,
+    scale: Array,
+    bias: Array,
+    residual: Array | None = None,
+    element: str = "float32",
+    **attributes: Any,
+) -> Array:
+    """The float64 oracle, with epsilon as the float attribute holds it.
+
+    ``element`` is what the sum of x and a residual is rounded to that comes first.
+    """
     if "epsilon" in OPERATORS[operator].attributes:
         epsilon = attributes.get("epsilon", OPERATORS[operator].attributes["epsilon"])
         attributes["epsilon"] = float(np.float32(epsilon))
+    activation = ACTIVATIONS.get(attributes.pop("activation", ""))
+    parameters = [float(np.float32(p)) for p in attributes.pop("activation_params", [])]
+    stage = attributes.pop("residual_stage", "output")
     with np.errstate(all="ignore"):
-        return OPERATORS[operator].reference(x, scale, bias, **attributes)
+        if residual is not None and stage == "input":
+            x, residual = stored(x.astype(np.float64) + residual, element), None
+        y = OPERATORS[operator].reference(x, scale, bias, **attributes)
+        if residual is not None:
+            y = y + residual.astype(np.float64)
+    return y if activation is None else activation(y, *parameters)
 
 
 def assert_close(
-    operator: str, y: Array, x: Array, scale: Array, bias: Array, element: str, **attributes: Any
+    operator: str,
+    y: Array,
+    x: Array,
+    scale: Array,
+    bias: Array,
+    element: str,
+    residual: Array | None = None,
+    **attributes: Any,
 ) -> None:
     """The result is within a few roundings of the terms that it is the sum of."""
-    assert y.shape == x.shape
+    assert y.shape == np.broadcast_shapes(x.shape, () if residual is None else residual.shape)
     if y.size == 0:
         return
-    expected = reference(operator, x, scale, bias, **attributes)
+    expected = reference(operator, x, scale, bias, residual, element, **attributes)
     zeros, ones = np.zeros_like(bias), np.ones_like(scale)
-    normalized = np.abs(reference(operator, x, ones, zeros, **attributes)).max()
+    # The steepest of the activations, which the tests give no steeper parameters, is Selu.
+    slope = 1.76 if attributes.pop("activation", None) else 1
+    attributes.pop("activation_params", None)
+    first = attributes.get("residual_stage") == "input"
+    added = residual if first else None
+    normalized = np.abs(reference(operator, x, ones, zeros, added, element, **attributes)).max()
     terms = normalized * np.abs(scale).max() + np.abs(bias).max()
+    if residual is not None and not first:
+        terms += np.abs(residual).max()
     compute = ROUNDING["float64" if element == "float64" else "float32"]
     # Half precision's subnormals have a fixed spacing, a rounding of 2^-25.
-    allowed = (16 * compute + 1.01 * ROUNDING[element]) * terms + 2.0**-25 * (element == "float16")
+    allowed = slope * (16 * compute + 1.01 * ROUNDING[element]) * terms
+    allowed += ROUNDING[element] * np.abs(expected).max() + 2.0**-25 * (element == "float16")
     error = np.abs(y.astype(np.float64) - expected).max()
     assert error <= allowed, f"error {error:.3g}, allowed {allowed:.3g}"

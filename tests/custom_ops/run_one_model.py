@@ -94,6 +94,26 @@ def check(operator: str, element: int, options: onnxruntime.SessionOptions) -> N
             sys.exit(f"{name}: off by {error}")
 
 
+def check_optimized(options: onnxruntime.SessionOptions) -> None:
+    """A norm that has swallowed an activation and a residual."""
+    model = two_norms("LayerNormalization", TensorProto.FLOAT, {"axes": [3]})
+    norm = next(node for node in model.graph.node if node.name == "norm1")
+    norm.input.append("X0")
+    norm.attribute.append(helper.make_attribute("activation", "LeakyRelu"))
+    norm.attribute.append(helper.make_attribute("activation_params", [0.25]))
+    rng = np.random.default_rng(0)
+    x, scale, bias = rng.standard_normal((8, 40, 7, 6)), *rng.standard_normal((2, 6))
+    session = load(model, options)
+    if session.get_outputs()[0].shape != SHAPES["X"]:
+        sys.exit(f"optimized: inferred shape {session.get_outputs()[0].shape} for {SHAPES['X']}")
+    (y,) = session.run(None, {"X": x, "scale": scale, "bias": bias})
+    reference = OPERATORS["LayerNormalization"].reference
+    expected = reference(reference(x, scale, bias, axes=[3]), scale, bias, axes=[3]) + x
+    error = float(np.abs(y - np.where(expected < 0, expected / 4, expected)).max())
+    if not error <= ELEMENTS[TensorProto.FLOAT]:
+        sys.exit(f"optimized: off by {error}")
+
+
 def check_refusal(options: onnxruntime.SessionOptions) -> None:
     wrong = two_norms("GroupNormalization", TensorProto.FLOAT, {"num_groups": 4, "axis": 3})
     try:
@@ -124,8 +144,9 @@ def main() -> int:
     for operator in OPERATORS:
         for element in ELEMENTS:
             check(operator, element, options)
+    check_optimized(options)
     check_refusal(options)
-    counts = f"{len(OPERATORS)} operators right in {len(ELEMENTS)} types"
+    counts = f"{len(OPERATORS)} operators right in {len(ELEMENTS)} types, and the optimized form"
     print(f"onnxruntime {onnxruntime.__version__}: {counts}")
     return 0
 

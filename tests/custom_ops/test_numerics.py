@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.custom_ops.levels import LEVELS, rerun_at
 from tests.custom_ops.nodes import (
     ELEMENT_TYPES,
     Array,
@@ -411,24 +410,7 @@ def test_threads_do_not_change_a_bit(case: str) -> None:
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_instruction_set_levels(level: str) -> None:
-    """This file again, in a process of its own that is held to one level."""
-    if os.environ.get("ONNXNORM_ISA"):
-        pytest.skip("already held to one level")
-    environment = {**os.environ, "ONNXNORM_ISA": level}
-    probe = "import onnxruntime, onnxnorm; onnxnorm.register(onnxruntime.SessionOptions())"
-    done = subprocess.run(
-        [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=False
-    )
-    if "this CPU does not have it" in done.stderr:
-        pytest.skip(f"this CPU has no {level}")
-    assert done.returncode == 0, done.stderr
-    selected = (
-        "normalization or of_other_types or nearest_even or half_precision or adversarial or beyond"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k"]
-    done = subprocess.run(
-        [*command, selected], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
+    selected = "normalization or other_types or nearest_even or half_precision or adversarial"
+    rerun_at(level, __file__, f"{selected} or beyond")

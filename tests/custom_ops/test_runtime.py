@@ -13,11 +13,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnxnorm
 from onnxnorm.opset import DOMAIN, OPERATORS
-from tests.custom_ops.nodes import ELEMENT_TYPES, INPUTS, model, reference, run, session, wrap
+from tests.custom_ops.nodes import (
+    ALL_INPUTS,
+    ELEMENT_TYPES,
+    INPUTS,
+    model,
+    reference,
+    run,
+    session,
+    wrap,
+)
 
 GROUP, INSTANCE, LAYER = "GroupNormalization", "InstanceNormalization", "LayerNormalization"
 ATTRIBUTES: dict[str, dict[str, Any]] = {
@@ -39,12 +48,18 @@ def feeds(shape: tuple[int, ...], channels: int, seed: int = 0) -> dict[str, Any
     }
 
 
-def chain(shape: tuple[Any, ...], length: int) -> onnx.ModelProto:
-    """Add 1 -> norm -> ... -> norm -> Add 1, where only the ends need buffers of their own."""
+def chain(
+    shape: tuple[Any, ...], length: int, ends: tuple[str, str | None] = ("T", None)
+) -> onnx.ModelProto:
+    """Add 1 -> norm -> ... -> norm -> Add 1, where only the ends need buffers of their own.
+
+    The ends are a norm's X and residual: T, what came before, or X, the input of the model.
+    """
     one = helper.make_tensor("one", TensorProto.FLOAT, (), [1.0])
     nodes = [helper.make_node("Add", ["X", "one"], ["T0"], name="first")]
     for i in range(length):
-        inputs = [f"T{i}", "scale", "bias"]
+        x, residual = (f"T{i}" if end == "T" else end for end in ends)
+        inputs = [x, "scale", "bias", *([residual] if residual else [])]
         nodes.append(
             helper.make_node(
                 GROUP, inputs, [f"T{i + 1}"], name=f"norm{i}", domain=DOMAIN, num_groups=2
@@ -102,9 +117,12 @@ print((memory("VmHWM") - before) / feeds["X"].nbytes)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("shape", [("batch", 4, "height", "width"), (8, 4, 1024, 512)])
-def test_norms_run_in_place(tmp_path: Path, shape: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("ends", [("T", None), ("T", "X"), ("X", "T")])
+def test_norms_run_in_place(
+    tmp_path: Path, shape: tuple[Any, ...], ends: tuple[str, str | None]
+) -> None:
     """One buffer of 64 MB serves the whole chain, where a norm of its own would need a second."""
-    proto = chain(shape, 3)
+    proto = chain(shape, 3, ends)
     proto.graph.node[-1].CopyFrom(helper.make_node("ReduceMax", ["T3"], ["Y"], keepdims=0))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     path = tmp_path / "chain.onnx"
@@ -114,6 +132,44 @@ def test_norms_run_in_place(tmp_path: Path, shape: tuple[Any, ...]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert 0.9 < float(done.stdout) < 1.5
+
+
+@pytest.mark.parametrize("ends", [("T", "X"), ("X", "T")])
+@pytest.mark.parametrize("broadcast", [False, True])
+def test_chains_with_residuals(ends: tuple[str, str], broadcast: bool) -> None:
+    """Buffers that are used again hold nothing that is still read, also where Y is larger."""
+    inputs = feeds((1 if broadcast else 3, 4, 70, 90), 4)
+    proto = chain(("n", 4, "h", "w"), 2, ends)
+    one = np.ones((3, 1, 1, 1) if broadcast else (), np.float32)
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(one, "one"))
+    expected = inputs["X"] + one
+    for _ in range(2):
+        x, residual = (expected if end == "T" else inputs["X"] for end in ends)
+        parameters = inputs["scale"], inputs["bias"]
+        expected = reference(GROUP, x, *parameters, residual, num_groups=2).astype(np.float32)
+    (y,) = session(proto).run(None, inputs)
+    np.testing.assert_allclose(y, expected + one, rtol=1e-4, atol=1e-4)
+
+
+#: Shapes of X and the residual, and that of Y; None where nothing can be said.
+SUMS: list[tuple[Any, Any, Any]] = [
+    (("n", 4, "w"), ("n", 4, "w"), ["n", 4, "w"]),
+    (("n", 4, "w"), (1, 1, "w"), ["n", 4, "w"]),
+    (("n", 4, "w"), ("w",), ["n", 4, "w"]),
+    ((4, "w"), ("n", 4, "w"), ["n", 4, "w"]),
+    ((1, 4, 1), ("n", 4, "w"), ["n", 4, "w"]),
+    (("n", 4, 5), ("n", 4, "w"), ["n", 4, 5]),
+    (("n", 4, "w"), ("n", 4, 5), ["n", 4, 5]),
+    (("n", 4, "w"), ("m", 4, "w"), ["unknown", 4, "w"]),
+    (("n", 4, "w"), None, None),
+    (("n", 4, "w"), (), None),
+]
+
+
+@pytest.mark.parametrize(("x", "residual", "y"), SUMS)
+def test_shapes_are_inferred_from_both(x: Any, residual: Any, y: Any) -> None:
+    inferred = session(model(LAYER, (x, (1,), (1,), residual))).get_outputs()[0].shape
+    assert [d if y and d in y else "unknown" for d in inferred] == (y or [])
 
 
 def test_unknown_unnamed_dimensions_do_not_look_equal() -> None:
@@ -150,19 +206,27 @@ def test_unknown_rank() -> None:
     assert y.shape == (2, 4, 5)
 
 
-def test_output_may_be_the_input_buffer() -> None:
+@pytest.mark.parametrize(
+    ("output", "stage"),
+    [("X", None), ("X", "output"), ("X", "input"), ("residual", "output"), ("residual", "input")],
+)
+def test_output_may_be_an_input_buffer(output: str, stage: str | None) -> None:
     """I/O binding onto one array: the kernels only rely on what they have read so far."""
     for shape, axis in (((2, 6, 90, 91), 1), ((2, 90, 91, 6), 3), ((1, 500, 600, 6), 3)):
-        runner = session(model(GROUP, (shape, (6,), (6,)), num_groups=3, axis=axis))
         inputs = feeds(shape, 6)
+        attributes: dict[str, Any] = {"num_groups": 3, "axis": axis}
+        if stage:
+            inputs["residual"] = feeds(shape, 6, seed=1)["X"]
+            attributes |= {"residual_stage": stage, "activation": "Tanh"}
+        runner = session(model(GROUP, tuple(v.shape for v in inputs.values()), **attributes))
         expected = runner.run(None, inputs)[0]
         binding = runner.io_binding()
         for name, value in inputs.items():
             binding.bind_input(name, "cpu", 0, value.dtype, value.shape, value.ctypes.data)
-        x = inputs["X"]
-        binding.bind_output("Y", "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+        y = inputs[output]
+        binding.bind_output("Y", "cpu", 0, y.dtype, y.shape, y.ctypes.data)
         runner.run_with_iobinding(binding)
-        np.testing.assert_array_equal(x, expected)
+        np.testing.assert_array_equal(y, expected)
 
 
 def test_registering_again_changes_nothing() -> None:
@@ -215,6 +279,16 @@ WRONG: dict[str, tuple[str, tuple[tuple[int, ...], ...], dict[str, Any], list[st
     "twice": (LAYER, ((2, 4), (4,), (4,)), {"axes": [1, -1]}, ["axes is [1, -1]", "twice"]),
     "epsilon": (LAYER, ((2, 4), (4,), (4,)), {"epsilon": -1.0}, ["epsilon is -1"]),
     "epsilon nan": (LAYER, ((2, 4), (4,), (4,)), {"epsilon": float("nan")}, ["epsilon is nan"]),
+    "activation": (LAYER, ((2, 4), (4,), (4,)), {"activation": "Foo"}, ["'Foo'", "Relu, Clip"]),
+    "params": (LAYER, ((2, 4), (4,), (4,)), {"activation": "Clip", "activation_params": [1.5]},
+               ["[1.5", "Clip", "[min, max]"]),
+    "params missing": (LAYER, ((2, 4), (4,), (4,)), {"activation": "Elu"}, ["[]", "[alpha]"]),
+    "params alone": (LAYER, ((2, 4), (4,), (4,)), {"activation_params": [1.0]}, ["no activation"]),
+    "stage": (LAYER, ((2, 4), (4,), (4,), (4,)), {"residual_stage": "in"}, ["'in'", "input, out"]),
+    "stage alone": (LAYER, ((2, 4), (4,), (4,)), {"residual_stage": "input"}, ["no residual"]),
+    "residual": (LAYER, ((2, 4, 3), (3,), (3,), (5, 3)), {}, ["residual", "[5, 3]", "[2, 4, 3]"]),
+    "scale of the sum": (LAYER, ((2, 1), (3,), (1,), (2, 5)), {"residual_stage": "input"},
+                         ["scale", "[3]", "[2, 5]"]),
     "subtract": (LAYER, ((2, 4), (4,), (4,)), {"subtract_mean": 2}, ["subtract_mean is 2"]),
 }  # fmt: skip
 
@@ -240,6 +314,12 @@ ATTRIBUTES_ALONE = [
     "negative groups",
     "epsilon",
     "epsilon nan",
+    "activation",
+    "params",
+    "params missing",
+    "params alone",
+    "stage",
+    "stage alone",
     "subtract",
 ]
 
@@ -265,7 +345,9 @@ def test_errors_name_the_node_at_run(case: str) -> None:
         else session(model(operator, (None, None, None), **attributes))
     )
     with pytest.raises(Exception, match="norm") as failure:
-        runner.run(None, {n: np.ones(s, np.float32) for n, s in zip(INPUTS, shapes, strict=True)})
+        runner.run(
+            None, {n: np.ones(s, np.float32) for n, s in zip(ALL_INPUTS, shapes, strict=False)}
+        )
     message = message_of(failure)
     assert f"onnxnorm.{operator} node 'norm'" in message
     assert all(part in message for part in parts), message
@@ -286,9 +368,10 @@ def test_an_error_leaves_the_session_usable() -> None:
     np.testing.assert_allclose(runner.run(None, inputs)[0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_types_may_not_be_mixed() -> None:
-    proto = model(GROUP, ((2, 4, 3), (4,), (4,)), num_groups=2)
-    proto.graph.input[1].type.tensor_type.elem_type = TensorProto.FLOAT16
+@pytest.mark.parametrize("index", [1, 3])
+def test_types_may_not_be_mixed(index: int) -> None:
+    proto = model(GROUP, ((2, 4, 3), (4,), (4,), (2, 4, 3)), num_groups=2)
+    proto.graph.input[index].type.tensor_type.elem_type = TensorProto.FLOAT16
     with pytest.raises(Exception, match=r"norm|type"):
         session(proto)
 
