@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from onnxnorm import capture, concrete, modelfile
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
-from onnxnorm.graph import layout, native, records
+from onnxnorm.graph import divisions, layout, native, records
 from onnxnorm.graph.nodes import all_graphs, keep_only
 from onnxnorm.graph.records import LayerRecord, Lowered
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
@@ -92,7 +92,8 @@ def convert(
         traced = capture.trace(model, input_signature)
         proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
     # Standard operators for group and instance normalization want the channels first.
-    layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else {"LayerNormalization"})
+    over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
+    layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)
     _check_operators(proto, traced)
     if opset > _TF2ONNX_NEWEST:
         proto = _at_opset(proto, opset)
@@ -117,10 +118,12 @@ class Hook:
 
     Attributes:
         known: the layers that leave markers.
+        layers: every layer of the model.
         made: the nodes made so far.
     """
 
     known: Sequence[KnownLayer]
+    layers: Sequence[Any]
     made: list[_Made] = field(default_factory=list)
 
     def arguments(self) -> dict[str, Any]:
@@ -187,7 +190,21 @@ class Hook:
             made = [m for m in self.made if m.marker.layer == index and m.node in order]
             found.append(_layer_record(known, sorted(made, key=lambda m: order[m.node])))
         found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
-        return tuple(found)
+        return (*found, *self._unknown_layers(model, {record.name for record in found}))
+
+    def _unknown_layers(self, model: onnx.ModelProto, known: Set[str]) -> Iterator[LayerRecord]:
+        """Records of layers that normalize, by the operations that they left, unknown to us."""
+        places: dict[str, list[str]] = {}
+        for node in divisions.by_root_of_sums(model):
+            places.setdefault(_layer_at(node.name, self.layers), []).append(node.name)
+        classes = {layer.name: class_path(layer) for layer in self.layers}
+        for name, nodes in places.items():
+            if name not in known:
+                reason = (
+                    f"its operations divide by a root of sums ({', '.join(nodes[:3])}), and its "
+                    "class is no known normalization: onnxnorm.adapter makes it known"
+                )
+                yield LayerRecord(name, classes.get(name, ""), None, "decomposed", (), reason)
 
 
 def _completer(hook: Hook) -> type:
@@ -237,7 +254,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
     outputs = [tensor.name for tensor in function.outputs]
     renamed = dict(zip(inputs, traced.input_names, strict=True))
     renamed |= dict(zip(outputs, traced.output_names, strict=True))
-    arguments = Hook(traced.known).arguments()
+    arguments = Hook(traced.known, capture.layers(traced.model)).arguments()
     optimizers = arguments.pop("optimizers")
     with tf.device("/cpu:0"), _quiet("tf2onnx"), _quiet("tensorflow"):
         frozen, tables = tf2onnx.tf_loader.from_trackable(
@@ -296,12 +313,14 @@ def _explicit_inputs(concrete_function: Any) -> Sequence[Any]:
 def _check_operators(model: onnx.ModelProto, traced: capture.Trace) -> None:
     """tf2onnx keeps an operator that it does not know as it is, and goes on."""
     opsets = {o.domain: o.version for o in model.opset_import}
+    layers = capture.layers(traced.model)
     unknown = [
-        f"{_layer_at(node.name, traced)}TensorFlow operator {node.op_type} ({node.name})"
+        f"{f'layer {name!r}: ' if name else ''}TensorFlow operator {node.op_type} ({node.name})"
         for graph in all_graphs(model.graph)
         for node in graph.node
         if node.domain != DOMAIN
         and not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain)
+        for name in [_layer_at(node.name, layers)]
     ]
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -310,13 +329,13 @@ def _check_operators(model: onnx.ModelProto, traced: capture.Trace) -> None:
         )
 
 
-def _layer_at(node_name: str, traced: capture.Trace) -> str:
-    """The layer whose scope an operation stands in, as the beginning of a sentence."""
-    names = {layer.name for layer in capture.layers(traced.model)}
+def _layer_at(node_name: str, layers: Sequence[Any]) -> str:
+    """The name of the layer whose scope a node stands in; empty where it is in none."""
+    names = {layer.name for layer in layers}
     # A scope that is entered again gets a number.
     scopes = [(re.sub(r"_\d+$", "", scope), scope) for scope in node_name.split("/")[:-1]]
     found = [name for pair in scopes for name in pair if name in names]
-    return f"layer {found[-1]!r}: " if found else ""
+    return found[-1] if found else ""
 
 
 def _check_model(model: onnx.ModelProto) -> None:

@@ -34,7 +34,7 @@ def hooks(model: Any) -> Iterator[dict[str, Any]]:
     """
     import_tf2onnx()
     with ONE_AT_A_TIME, _stand_ins(model), capture.markers(model) as known:
-        yield Hook(known).arguments()
+        yield Hook(known, capture.layers(model)).arguments()
 
 
 @contextmanager

@@ -258,6 +258,20 @@ def test_layer_in_a_lambda() -> None:
     np.testing.assert_allclose(run(result.model, [x])[0], np.asarray(model(x)), atol=1e-5)
 
 
+def test_layer_of_no_known_class_that_normalizes_is_reported() -> None:
+    class Own(L.Layer):
+        def call(self, x: Any) -> Any:
+            mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+            return (x - mean) / tf.sqrt(variance + 1e-3)
+
+    model = functional((6, 4), L.LayerNormalization(name="known"), Own(name="own"), L.Softmax())
+    first, second = onnxnorm.convert(model).layers
+    assert (first.name, first.lowering) == ("known", "custom")
+    assert (second.name, second.lowering) == ("own", "decomposed")
+    assert second.layer_class.endswith("Own")
+    assert "no known normalization" in second.reason
+
+
 def test_layer_shared_between_models() -> None:
     norm = L.LayerNormalization(name="shared")
     first, second = functional((6, 4), norm), functional((6, 4), L.Dense(4), norm)
