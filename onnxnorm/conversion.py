@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
 from onnxnorm.graph import divisions, layout, native, records
-from onnxnorm.graph.nodes import all_graphs, keep_only
+from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attributes
 from onnxnorm.graph.records import LayerRecord, Lowered
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
 from onnxnorm.tf_ops import HANDLERS
@@ -34,6 +35,8 @@ Lowering = Literal["custom", "native"]
 _TF2ONNX_NEWEST = 18
 OPSETS = range(15, min(onnx.defs.onnx_opset_version(), 24) + 1)
 
+
+_CALL = "onnxnorm_call"
 
 # Held while a model's layers leave markers. Also, tf2onnx keeps functions of the model under
 # conversion in a table of its module.
@@ -104,12 +107,11 @@ def convert(
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A node, the marker in whose place it stands, and the shape that it normalizes."""
+class _Call:
+    """One call of a layer: its marker, and the shape that it normalizes where that is known."""
 
     marker: capture.Marker
-    node: str
-    input_shape: tuple[int | None, ...]
+    input_shape: tuple[int | None, ...] | None
 
 
 @dataclass
@@ -119,12 +121,13 @@ class Hook:
     Attributes:
         known: the layers that leave markers.
         layers: every layer of the model.
-        made: the nodes made so far.
+        calls: those that nodes were made of, equal ones once. Until the model is complete each
+            node has its call's position here as an attribute, since tf2onnx renames and merges.
     """
 
     known: Sequence[KnownLayer]
     layers: Sequence[Any]
-    made: list[_Made] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``tf2onnx.convert.from_keras``."""
@@ -153,44 +156,58 @@ class Hook:
         shape, dtype = graph.get_shape(node.input[0]), graph.get_dtype(node.input[0])
         inputs, outputs = list(node.input), list(node.output)
         graph.remove_node(node.name)
-        spec = marker.spec
-        unique = spec.layer_name
-        taken = {made.node for made in self.made}
-        count = 0
-        while unique in taken or graph.get_node_by_name(unique) is not None:
-            count += 1
-            unique = f"{spec.layer_name}_{count}"
-        sizes = tuple(None if size < 0 else size for size in shape)
-        self.made.append(_Made(marker, unique, sizes))
+        sizes = shape and tuple(None if size < 0 else size for size in shape)
+        call = _Call(marker, sizes)
+        if call not in self.calls:
+            self.calls.append(call)
+        operator = marker.spec.operator
         graph.make_node(
-            spec.operator,
+            f"{DOMAIN}.{operator}",
             inputs,
-            attr=OPERATORS[spec.operator].attributes_of(spec),
+            attr={
+                **OPERATORS[operator].attributes_of(marker.spec),
+                _CALL: self.calls.index(call),
+            },
             outputs=outputs,
-            name=unique,
+            name=name,
             shapes=[shape],
             dtypes=[dtype],
-            domain=DOMAIN,
         )
 
     def complete(self, model: onnx.ModelProto) -> None:
-        """Gives the model the function bodies and the layer records."""
+        """Names the nodes after their layers; gives the model function bodies and layer records."""
+        made = self._name_nodes(model)
         attach_functions(model)
-        records.write(model, self._layer_records(model))
-
-    def _layer_records(self, model: onnx.ModelProto) -> tuple[LayerRecord, ...]:
-        """One record per layer in the order of the graph."""
         built = {known.layer.name for known in self.known if known.layer.built}
-        names = (node.name for graph in all_graphs(model.graph) for node in graph.node)
-        order = {name: place for place, name in enumerate(names)}
-        found = []
-        for index, known in enumerate(self.known):
-            if not known.layer.built and known.layer.name in built:
-                continue  # the template of copies that a wrapper such as Bidirectional runs
-            made = [m for m in self.made if m.marker.layer == index and m.node in order]
-            found.append(_layer_record(known, sorted(made, key=lambda m: order[m.node])))
+        found = [
+            _layer_record(known, [m for m in made if m[0].marker.layer == index])
+            for index, known in enumerate(self.known)
+            # Not the template of copies that a wrapper such as Bidirectional runs.
+            if known.layer.built or known.layer.name not in built
+        ]
+        order = {node: place for place, (_, node) in enumerate(made)}
         found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
-        return (*found, *self._unknown_layers(model, {record.name for record in found}))
+        others = self._unknown_layers(model, {record.name for record in found})
+        records.write(model, (*found, *others))
+
+    def _name_nodes(self, model: onnx.ModelProto) -> list[tuple[_Call, str]]:
+        """The calls that became nodes, in the order of the graph, with the nodes' names."""
+        nodes = [node for graph in all_graphs(model.graph) for node in graph.node]
+        taken = {node.name for node in nodes if node.op_type not in layout.TYPES}
+        made = []
+        for node in nodes:
+            if node.op_type not in layout.TYPES:
+                continue
+            attributes = attributes_of(node)
+            call = self.calls[attributes.pop(_CALL)]
+            set_attributes(node, attributes)
+            node.domain, node.op_type = DOMAIN, call.marker.spec.operator
+            name = call.marker.spec.layer_name
+            names = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+            node.name = next(candidate for candidate in names if candidate not in taken)
+            taken.add(node.name)
+            made.append((call, node.name))
+        return made
 
     def _unknown_layers(self, model: onnx.ModelProto, known: Set[str]) -> Iterator[LayerRecord]:
         """Records of layers that normalize, by the operations that they left, unknown to us."""
@@ -345,7 +362,7 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise ConversionError(f"the converted model is not valid ONNX: {error}") from error
 
 
-def _layer_record(known: KnownLayer, made: Sequence[_Made]) -> LayerRecord:
+def _layer_record(known: KnownLayer, made: Sequence[tuple[_Call, str]]) -> LayerRecord:
     name, layer_class = known.layer.name, class_path(known.layer)
     if known.overridden:
         reason = f"the subclass overrides {', '.join(known.overridden)}"
@@ -360,11 +377,11 @@ def _layer_record(known: KnownLayer, made: Sequence[_Made]) -> LayerRecord:
     return LayerRecord(
         name,
         layer_class,
-        made[0].marker.spec,
+        made[0][0].marker.spec,
         "custom",
-        tuple(m.node for m in made),
+        tuple(node for _, node in made),
         reason=notes and f"other calls of it: {notes}",
-        input_shapes=tuple(m.input_shape for m in made),
+        input_shapes=tuple(call.input_shape for call, _ in made if call.input_shape is not None),
     )
 
 

@@ -24,6 +24,11 @@ from onnxnorm.graph.nodes import (
     set_attributes,
 )
 from onnxnorm.opset import DOMAIN, OPERATORS
+from onnxnorm.opset.operator import Operator
+
+# The types of our operators in tf2onnx' graphs: it knows operators by their types alone, of which
+# some are a standard operator's too, and in branches it forgets the domain.
+TYPES = {f"{DOMAIN}.{name}": operator for name, operator in OPERATORS.items()}
 
 
 def transpose_optimizer() -> type:
@@ -33,17 +38,8 @@ def transpose_optimizer() -> type:
     class NormalizationTransposeOptimizer(TransposeOptimizer):  # type: ignore[misc] # untyped
         def _initialize_handlers(self) -> None:
             super()._initialize_handlers()
-            # The map knows operators by name alone, and some of ours share the name of a
-            # standard operator.
-            for name in OPERATORS:
-                standard = self._handler_map.get(name)
-
-                def handler(trans: Any, node: Any, standard: Any = standard) -> bool:
-                    if node.domain == DOMAIN:
-                        return self._pass_normalization(trans, node)
-                    return bool(standard(trans, node)) if standard else False
-
-                self._handler_map[name] = handler
+            for name in TYPES:
+                self._handler_map[name] = self._pass_normalization
 
         def _pass_normalization(self, trans: Any, node: Any) -> bool:
             data, *parameters = node.input
@@ -52,13 +48,12 @@ def transpose_optimizer() -> type:
             if not self._nodes_has_single_consumer_node([trans]):
                 return False
             inverse = invert_perm(list(trans.get_attr_value("perm")))
+            operator = TYPES[node.type]
             before = {
-                name: node.get_attr_value(name)
-                for name in OPERATORS[node.type].attributes
-                if name in node.attr
+                name: node.get_attr_value(name) for name in operator.attributes if name in node.attr
             }
             changed = _permuted_parameters(
-                node.type, [_constant(self._g, name) for name in parameters], inverse
+                operator, [_constant(self._g, name) for name in parameters], inverse
             )
             if changed is None:
                 return False
@@ -66,7 +61,7 @@ def transpose_optimizer() -> type:
                 if value is not None:
                     name = self._g.make_const(f"{node.child_name()}_parameter", value).output[0]
                     self._g.replace_input(node, node.input[position], name, position)
-            for name, attribute in OPERATORS[node.type].permuted(before, inverse).items():
+            for name, attribute in operator.permuted(before, inverse).items():
                 node.set_attr(name, attribute)
             return bool(self._switch_transpose_and_node(node, trans))
 
@@ -79,13 +74,13 @@ def _constant(graph: Any, name: str) -> npt.NDArray[Any] | None:
 
 
 def _permuted_parameters(
-    operator: str, values: Sequence[npt.NDArray[Any] | None], perm: Sequence[int]
+    operator: Operator, values: Sequence[npt.NDArray[Any] | None], perm: Sequence[int]
 ) -> list[npt.NDArray[Any] | None] | None:
     """Scale and bias for a transposed input, None for one that stays as it is.
 
     None for the whole where a parameter would have to change but is no constant.
     """
-    if not OPERATORS[operator].broadcasts_parameters:
+    if not operator.broadcasts_parameters:
         return [None] * len(values)
     if any(value is None for value in values):
         return None

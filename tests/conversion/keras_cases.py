@@ -154,6 +154,28 @@ def batch_in_training(**arguments: Any) -> Callable[[], Any]:
     )
 
 
+class Branching(tf.keras.Model):
+    """Which of two layers runs depends on the data."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def build(self, input_shape: Any) -> None:
+        self.first.build(input_shape)
+        self.second.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: self.first(x), lambda: 2.0 * self.second(x))
+
+
+def branching(*norms: Any) -> Any:
+    model = Branching(*norms)
+    model(np.zeros((2, 5, 6), np.float32))
+    return model
+
+
 def layer(**arguments: Any) -> Norm:
     return lambda: L.LayerNormalization(**arguments)
 
@@ -268,6 +290,12 @@ CASES: dict[str, Case] = {
     ),
     "layer in two branches": Case(two_inputs, (layer(), layer()), ((2, 4), (2, 4)), calls=2),
     "layer subclassed": Case(subclassed, (layer(), layer(axis=1)), ((2, 8, 8, 3),), calls=2),
+    "group and layer in branches": Case(
+        branching,
+        (lambda: L.GroupNormalization(3), layer(axis=1)),
+        ((2, 5, 6),),
+        calls=2,
+    ),
     "layer time distributed": Case(
         time_distributed, (layer(),), ((2, 5, 8, 8, 3),), calls=1 if KERAS_2 else 5
     ),
