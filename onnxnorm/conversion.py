@@ -22,7 +22,7 @@ from onnxnorm import capture, concrete, modelfile
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
-from onnxnorm.graph import divisions, layout, native, records
+from onnxnorm.graph import dense, divisions, einsum, layout, native, records
 from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attributes
 from onnxnorm.graph.records import LayerRecord, Lowered
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
@@ -133,7 +133,11 @@ class Hook:
         """Keyword arguments of ``tf2onnx.convert.from_keras``."""
         from tf2onnx import optimizer
 
-        table = OrderedDict(optimizer._get_optimizers())
+        table = OrderedDict[str, type]()
+        # Before the Transposes move: they see through a MatMul, but not through what shapes take.
+        table["dense"] = dense.dense_optimizer()
+        table["einsum"] = einsum.einsum_optimizer()
+        table.update(optimizer._get_optimizers())
         table["optimize_transpose"] = layout.transpose_optimizer()
         table["complete"] = _completer(self)
         return {

@@ -30,17 +30,17 @@ class Expected:
 
 
 EXPECTED = {
-    "convnext_tiny": Expected(norms=10, nodes=210, transposes=11),
+    "convnext_tiny": Expected(norms=10, nodes=98, transposes=11),
     "resnet50_group_norm": Expected(norms=12, nodes=44, transposes=2),
     "resnet50_batch_norm": Expected(norms=0, nodes=32, transposes=2),
     "style_transfer": Expected(norms=9, nodes=36, transposes=2),
     "dcgan": Expected(norms=3, nodes=15, transposes=2),
-    "vit": Expected(norms=5, nodes=194, transposes=14),
-    "bert": Expected(norms=5, nodes=218, transposes=10),
-    "gpt2": Expected(norms=5, nodes=249, transposes=10),
-    "swin_v2_tiny": Expected(norms=9, nodes=290, transposes=27),
-    "coatnet0": Expected(norms=4, nodes=181, transposes=14),
-    "layer_norm_lstm": Expected(norms=6, nodes=81, transposes=4),
+    "vit": Expected(norms=5, nodes=82, transposes=10),
+    "bert": Expected(norms=5, nodes=128, transposes=10),
+    "gpt2": Expected(norms=5, nodes=152, transposes=10),
+    "swin_v2_tiny": Expected(norms=9, nodes=183, transposes=27),
+    "coatnet0": Expected(norms=4, nodes=167, transposes=14),
+    "layer_norm_lstm": Expected(norms=6, nodes=74, transposes=4),
 }
 
 
