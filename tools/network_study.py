@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import onnxnorm
 from models.networks import Network
 from onnxnorm.graph.nodes import all_graphs
+from onnxnorm.graph.records import LayerRecord
 from tools import latency, tensorflow_setup
 from tools.latency import Timing
 from tools.sessions import session
@@ -60,9 +61,10 @@ class Study:
         parameters: number of its weights.
         failure: why plain tf2onnx gives no model that ONNX Runtime can run; empty when it does.
         graphs: by form; no plain one after a failure.
-        layers: normalization layers that are a node, or several calls of them, one node each.
-        norm_nodes: nodes of the ``onnxnorm`` domain.
-        not_one_node: normalization layers that are no such node, and why.
+        layers: normalization layers that are nodes, one for each call.
+        norm_nodes: how many nodes these are.
+        folded: normalization layers that are part of another layer's weights.
+        decomposed: layers and functions that normalize and were converted by their operations.
         passed: the verdict of `onnxnorm.verify`.
         parity: its summary.
         timings: of one run of the network, batch 1, by form.
@@ -77,7 +79,8 @@ class Study:
     graphs: Mapping[str, Graph]
     layers: int
     norm_nodes: int
-    not_one_node: tuple[str, ...]
+    folded: int
+    decomposed: tuple[str, ...]
     passed: bool
     parity: str
     timings: Mapping[str, Timing]
@@ -118,19 +121,19 @@ def study(network: Network, settings: Settings) -> Study:
         tf.keras.backend.clear_session()
         times = _race(files, inputs, settings)
         graphs = {form: _graph(onnx.load(path)) for form, path in files.items()}
-    ours = [layer for layer in conversion.layers if layer.lowering == "custom"]
+    by_lowering: dict[str, list[LayerRecord]] = {}
+    for record in conversion.layers:
+        by_lowering.setdefault(record.lowering, []).append(record)
+    ours = by_lowering.get("custom", [])
     return Study(
         name=network.name,
         parameters=parameters,
         failure=failure,
         graphs=graphs,
         layers=len(ours),
-        norm_nodes=sum(len(layer.nodes) for layer in ours),
-        not_one_node=tuple(
-            f"{layer.name}: {layer.lowering}, {layer.reason}"
-            for layer in conversion.layers
-            if layer.lowering != "custom"
-        ),
+        norm_nodes=sum(len(record.nodes) for record in ours),
+        folded=len(by_lowering.get("folded", [])),
+        decomposed=tuple(record.name for record in by_lowering.get("decomposed", [])),
         passed=report.passed,
         parity=report.summary(),
         timings={form: latency.timing(own) for form, own in times.items()},
