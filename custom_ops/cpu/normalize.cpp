@@ -44,37 +44,6 @@ Rule rule_of(const Normalization& normalization) {
   }
 }
 
-/// X as (batch, outer, groups, depth), row-major: statistics over outer x depth for each batch and group.
-struct View {
-  int64_t batch = 1;
-  int64_t outer = 1;
-  int64_t groups = 1;
-  int64_t depth = 1;
-};
-
-/// Reads reduced and kept dimensions from the last to the first; false when they alternate more often than a View can.
-bool view_of(const Normalization& normalization, View& view) {
-  int64_t* const extents[] = {&view.depth, &view.groups, &view.outer, &view.batch};
-  constexpr bool reduced[] = {true, false, true, false};
-  int level = 0;
-  for (int64_t d = normalization.rank - 1; d >= 0; --d) {
-    const Dimension& dimension = normalization.dimensions[d];
-    if (dimension.extent == 1) continue;
-    while (level < 4 && reduced[level] != dimension.reduced) ++level;
-    if (level == 4) return false;
-    *extents[level] *= dimension.extent;
-  }
-  if (view.groups == 1) {  // the rows of the only group touch
-    view.depth *= view.outer;
-    view.outer = 1;
-  }
-  if (view.outer == 1) {
-    view.batch *= view.groups;
-    view.groups = 1;
-  }
-  return true;
-}
-
 /// scale and bias in the compute type, as one pair of tables.
 class AffineTables {
  public:
@@ -360,17 +329,6 @@ void normalize_strided(Normalization normalization, const Sum& sum, const Rule& 
 }
 
 }  // namespace
-
-int64_t element_size(Element element) {
-  switch (element) {
-    case Element::float32:
-      return 4;
-    case Element::float64:
-      return 8;
-    default:
-      return 2;
-  }
-}
 
 void normalize(const Normalization& normalization, Executor& executor) {
   int64_t total = 1;

@@ -6,8 +6,6 @@
 namespace onnxnorm {
 namespace {
 
-using cpu::Activation;
-
 struct Known {
   const char* name;
   Activation activation;

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/normalize.h"
+#include "normalization.h"
 
 namespace onnxnorm {
 
@@ -16,7 +16,7 @@ struct EpilogueAttributes {
 };
 
 struct Epilogue {
-  cpu::Activation activation = cpu::Activation::none;
+  Activation activation = Activation::none;
   double parameters[2] = {0, 0};
   bool residual_first = false;
 };

@@ -139,20 +139,20 @@ Attributes defaults_of(Kind kind) {
   return attributes;
 }
 
-cpu::Divisor divisor_of(Kind kind) {
+Divisor divisor_of(Kind kind) {
   switch (kind) {
     case Kind::root_mean_square:
     case Kind::filter_response:
-      return cpu::Divisor::root_mean_square;
+      return Divisor::root_mean_square;
     case Kind::unit:
-      return cpu::Divisor::length;
+      return Divisor::length;
     default:
-      return cpu::Divisor::deviation;
+      return Divisor::deviation;
   }
 }
 
 bool subtracts_mean(Kind kind, const Attributes& attributes) {
-  return divisor_of(kind) == cpu::Divisor::deviation && attributes.subtract_mean == 1;
+  return divisor_of(kind) == Divisor::deviation && attributes.subtract_mean == 1;
 }
 
 void check_attributes(Kind kind, const Attributes& attributes) {
@@ -197,11 +197,10 @@ Shape broadcast(const Shape& x, const Shape& residual) {
   return result;
 }
 
-std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes,
-                                          const Shape& y) {
+std::vector<Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes, const Shape& y) {
   check_shapes(kind, attributes, shapes);
   const size_t rank = shapes.x.size(), leading = y.size() - rank;
-  std::vector<cpu::Dimension> dimensions;
+  std::vector<Dimension> dimensions;
   for (size_t d = 0; d < leading; ++d) dimensions.push_back({y[d], false, 0, 0});
   // Along an axis that X is repeated on, its statistics are too.
   const auto repeated = [&](size_t d) {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/normalize.h"
+#include "normalization.h"
 
 namespace onnxnorm {
 
@@ -49,7 +49,7 @@ void check_attributes(Kind kind, const Attributes& attributes);
 /// taken for one of unknown rank.
 void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& shapes);
 
-cpu::Divisor divisor_of(Kind kind);
+Divisor divisor_of(Kind kind);
 
 bool subtracts_mean(Kind kind, const Attributes& attributes);
 
@@ -60,7 +60,6 @@ Shape broadcast(const Shape& x, const Shape& residual);
 /// The dimensions of the normalization that a node asks for, along the axes of Y: those of X and what X broadcasts
 /// along. Throws std::invalid_argument when shapes and attributes do
 /// not fit.
-std::vector<cpu::Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes,
-                                          const Shape& y);
+std::vector<Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes, const Shape& y);
 
 }  // namespace onnxnorm

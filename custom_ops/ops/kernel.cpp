@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/expand.h"
+#include "cpu/normalize.h"
 #include "ops/operators.h"
 
 namespace onnxnorm {
@@ -105,12 +106,12 @@ struct Tensor {
 /// A tensor's elements repeated to a larger shape, where it is larger.
 class Expanded {
  public:
-  Expanded(const Tensor& tensor, const Shape& shape, cpu::Element element) : data_(tensor.data) {
+  Expanded(const Tensor& tensor, const Shape& shape, Element element) : data_(tensor.data) {
     if (tensor.shape == shape) return;
-    int64_t bytes = cpu::element_size(element);
+    int64_t bytes = element_size(element);
     for (const int64_t extent : shape) bytes *= extent;
     copy_.reset(new char[static_cast<size_t>(bytes)]);
-    cpu::expand(tensor.data, tensor.shape, shape, cpu::element_size(element), copy_.get());
+    cpu::expand(tensor.data, tensor.shape, shape, element_size(element), copy_.get());
     data_ = copy_.get();
   }
 
@@ -140,7 +141,7 @@ Tensor input(const OrtApi& api, const OrtKernelContext& context, size_t index) {
 
 }  // namespace
 
-Kernel::Kernel(const OrtApi& api, Kind kind, cpu::Element element, const OrtKernelInfo& info)
+Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info)
     : api_(api), kind_(kind), element_(element), node_(describe(api, kind, info)) {
   try {
     attributes_ = read_attributes(api, kind, info);
@@ -169,7 +170,7 @@ void Kernel::compute(OrtKernelContext& context) const {
   const Tensor bias = input(api_, context, input_bias);
   const Tensor residual = has_residual_ ? input(api_, context, input_residual) : Tensor{x.shape, nullptr};
   Shape y_shape;
-  std::vector<cpu::Dimension> dimensions;
+  std::vector<Dimension> dimensions;
   try {
     y_shape = broadcast(x.shape, residual.shape);
     const Shape& normalized = epilogue_.residual_first ? y_shape : x.shape;

@@ -12,7 +12,7 @@ namespace onnxnorm {
 class Kernel {
  public:
   /// Reads and checks what is known of the node before it runs; throws with the node's name.
-  Kernel(const OrtApi& api, Kind kind, cpu::Element element, const OrtKernelInfo& info);
+  Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info);
 
   void compute(OrtKernelContext& context) const;
 
@@ -21,7 +21,7 @@ class Kernel {
  private:
   const OrtApi& api_;
   const Kind kind_;
-  const cpu::Element element_;
+  const Element element_;
   std::string node_;
   Attributes attributes_;
   Epilogue epilogue_;

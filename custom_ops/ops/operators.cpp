@@ -4,7 +4,7 @@
 #include <limits>
 #include <string>
 
-#include "cpu/normalize.h"
+#include "normalization.h"
 #include "ops/kernel.h"
 
 namespace onnxnorm {
@@ -16,11 +16,11 @@ const char* ORT_API_CALL name(const OrtCustomOp* op) { return name_of(operator_o
 
 ONNXTensorElementDataType ORT_API_CALL element_type(const OrtCustomOp* op, size_t) {
   switch (operator_of(op).element) {
-    case cpu::Element::float16:
+    case Element::float16:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
-    case cpu::Element::bfloat16:
+    case Element::bfloat16:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
-    case cpu::Element::float64:
+    case Element::float64:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE;
     default:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
@@ -129,7 +129,7 @@ size_t ORT_API_CALL may_inplace(int** input_index, int** output_index) {
 
 }  // namespace
 
-Operator::Operator(const OrtApi& api, Kind kind, cpu::Element element)
+Operator::Operator(const OrtApi& api, Kind kind, Element element)
     : OrtCustomOp{}, api(api), kind(kind), element(element) {
   version = api_version;
   GetName = name;
@@ -160,8 +160,7 @@ Operator::Operator(const OrtApi& api, Kind kind, cpu::Element element)
 std::vector<std::unique_ptr<Operator>> all_operators(const OrtApi& api) {
   std::vector<std::unique_ptr<Operator>> operators;
   for (const Kind kind : all_kinds) {
-    for (const cpu::Element element :
-         {cpu::Element::float32, cpu::Element::float16, cpu::Element::bfloat16, cpu::Element::float64}) {
+    for (const Element element : {Element::float32, Element::float16, Element::bfloat16, Element::float64}) {
       operators.push_back(std::make_unique<Operator>(api, kind, element));
     }
   }

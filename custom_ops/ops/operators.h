@@ -13,11 +13,11 @@ enum Input : size_t { input_x, input_scale, input_bias, input_residual, input_co
 
 /// One operator for one element type; ONNX Runtime calls back through the function pointers of the base.
 struct Operator : OrtCustomOp {
-  Operator(const OrtApi& api, Kind kind, cpu::Element element);
+  Operator(const OrtApi& api, Kind kind, Element element);
 
   const OrtApi& api;
   const Kind kind;
-  const cpu::Element element;
+  const Element element;
 };
 
 /// Every operator of the domain for every element type.

@@ -22,10 +22,10 @@
 
 namespace {
 
-using onnxnorm::cpu::Activation;
-using onnxnorm::cpu::Dimension;
-using onnxnorm::cpu::Divisor;
-using onnxnorm::cpu::Element;
+using onnxnorm::Activation;
+using onnxnorm::Dimension;
+using onnxnorm::Divisor;
+using onnxnorm::Element;
 
 class Threads final : public onnxnorm::cpu::Executor {
  public:
@@ -68,7 +68,7 @@ std::vector<Form> forms(int number) {
                               {Divisor::root_mean_square, false},
                               {Divisor::length, false}};
   for (const Residual residual : {Residual::none, Residual::last, Residual::first}) {
-    const auto activation = static_cast<Activation>(number % onnxnorm::cpu::activation_count);
+    const auto activation = static_cast<Activation>(number % onnxnorm::activation_count);
     result.push_back({Divisor::deviation, true, activation, residual});
   }
   return result;
