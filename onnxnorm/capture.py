@@ -247,15 +247,15 @@ def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
         if node.op == MARKER_OP and (marker := read_marker(node.attr["token"].s.decode()))
     }
     for index, layer in enumerate(known):
-        if index in found or not layer.layer.built or layer.overridden:
+        if index in found or layer.notes or layer.overridden or not layer.layer.built:
             continue
-        if layer.folded:
+        if layer.folded and layer.weight is None:
             layer.notes.append(layer.folded)
         else:
             raise ConversionError(
-                f"layer {layer.layer.name!r}: it is part of a custom layer that Keras restored "
-                "from a SavedModel without its class, as one function; import the module that "
-                "registers the class, convert the model object, or save it as .keras"
+                f"layer {layer.layer.name!r}: it is part of a model or custom layer that Keras "
+                "restored from a SavedModel without its class, as one function; import the module "
+                "that registers the class, convert the model object, or save it as .keras"
             )
 
 

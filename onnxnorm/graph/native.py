@@ -52,7 +52,7 @@ def _lower_graph(
         if node.domain != DOMAIN:
             nodes.append(node)
             continue
-        statements = OPERATORS[node.op_type].lower(_site(node, types, opset))
+        statements = OPERATORS[node.op_type].lower(_site(node, types, constants, opset))
         became[node.name] = []
         for statement in _inlined(node, statements, opset):
             folded = _folded(statement, constants, opset)
@@ -80,7 +80,12 @@ def _tensor_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     return types
 
 
-def _site(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor], opset: int) -> Site:
+def _site(
+    node: onnx.NodeProto,
+    types: Mapping[str, onnx.TypeProto.Tensor],
+    constants: Mapping[str, onnx.TensorProto],
+    opset: int,
+) -> Site:
     kind = types.get(node.input[0])
     if kind is None or not kind.HasField("shape") or not kind.elem_type:
         raise ConversionError(
@@ -94,7 +99,11 @@ def _site(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor], opse
     for parameter in (scale, bias):
         if parameter is not None:
             shape = _completed(shape, parameter, attributes.get("axis"))
-    return Site(attributes, shape, (scale, bias), kind.elem_type, opset)
+    has_scale, has_bias = (
+        name not in constants or bool(np.any(numpy_helper.to_array(constants[name]) != neutral))
+        for name, neutral in zip(node.input[1:], (1, 0), strict=True)
+    )
+    return Site(attributes, shape, (scale, bias), kind.elem_type, opset, has_scale, has_bias)
 
 
 def _completed(shape: Shape, parameter: Shape, channel_axis: int | None) -> Shape:

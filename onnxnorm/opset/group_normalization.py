@@ -141,11 +141,10 @@ def lower_groups(site: Site, axis: int, groups: int) -> str:
             "zeros = ConstantOfShape <value = float[1] {0.0}> (groups)\n"
             f"normalized = InstanceNormalization <epsilon = {site.attributes['epsilon']!r}>"
             " (X_view, ones, zeros)\n"
-            f"{recipes.back_to_shape(site, 'normalized', 'normalized_X')}"
             f"{recipes.parameters((channels, *(1 for _ in inner)))}"
-            "scaled = Mul (normalized_X, scale_shaped)\n"
-            "Y = Add (scaled, bias_shaped)\n"
+            f"{recipes.back_to_shape(site, 'normalized', 'normalized_X')}"
         )
+        core = recipes.scaled(site, core, "normalized_X", "scale_shaped", "bias_shaped")
     else:
         view = recipes.view(site, [0, outer, groups, channels // groups, inner], "view_5d")
         core = (

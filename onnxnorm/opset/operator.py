@@ -29,6 +29,8 @@ class Site:
         parameter_shapes: shapes of scale and bias, each None where it is unknown.
         elem_type: ONNX element type of X.
         opset: version of the standard operators.
+        has_scale: False where scale is known to be ones.
+        has_bias: False where bias is known to be zeros.
     """
 
     attributes: Attributes
@@ -36,6 +38,8 @@ class Site:
     parameter_shapes: tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]
     elem_type: int
     opset: int
+    has_scale: bool = True
+    has_bias: bool = True
 
 
 @dataclass(frozen=True)

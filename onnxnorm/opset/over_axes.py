@@ -68,10 +68,11 @@ def in_own_operator(site: Site, operator: str) -> str | None:
     sizes = [size for size in site.shape[axes[0] :] if size is not None]
     if axes != list(range(rank - len(axes), rank)) or len(sizes) < len(axes):
         return None
-    names = ("scale", "bias")[: 2 if operator == "LayerNormalization" else 1]
+    takes_bias = operator == "LayerNormalization" and site.has_bias
+    names = ("scale", "bias") if takes_bias else ("scale",)
     arguments = f"axis = {axes[0]}, epsilon = {site.attributes['epsilon']!r}"
     statement = f"Y = {operator} <{arguments}> (X, {', '.join(names)})\n"
-    if all(shape == tuple(sizes) for shape in site.parameter_shapes):
+    if all(shape == tuple(sizes) for shape in site.parameter_shapes[: len(names)]):
         return statement
     expanded = "".join(f"{name}_full = Expand ({name}, full)\n" for name in names)
     renamed = recipes.rename(statement, {name: f"{name}_full" for name in names})

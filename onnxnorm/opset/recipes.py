@@ -65,7 +65,7 @@ def normalize(
         f"{epsilon(site)}"
         "variance_epsilon = Add (variance, epsilon)\n"
         "deviation = Sqrt (variance_epsilon)\n"
-        f"{scale_and_bias('centered' if subtract_mean else x, y, scale, bias)}"
+        f"{divided(site, 'centered' if subtract_mean else x, y, scale, bias)}"
     )
 
 
@@ -75,13 +75,25 @@ def epsilon(site: Site) -> str:
     return f"epsilon = Constant <value = {element} {{{site.attributes['epsilon']!r}}}> ()\n"
 
 
-def scale_and_bias(x: str, y: str, scale: str, bias: str) -> str:
+def divided(site: Site, x: str, y: str, scale: str, bias: str) -> str:
     """y = x · (scale / deviation) + bias."""
-    return (
-        f"factor = Div ({scale}, deviation)\n"
-        f"scaled = Mul ({x}, factor)\n"
-        f"{y} = Add (scaled, {bias})\n"
-    )
+    if site.has_scale:
+        core = f"factor = Div ({scale}, deviation)\nscaled = Mul ({x}, factor)\n"
+    else:
+        core = f"scaled = Div ({x}, deviation)\n"
+    return shifted(site, core, y, bias)
+
+
+def scaled(site: Site, core: str, x: str, scale: str, bias: str) -> str:
+    """Y = x · scale + bias, after the statements that end with x."""
+    if not site.has_scale:
+        return shifted(site, rename(core, {x: "scaled"}), "Y", bias)
+    return shifted(site, f"{core}scaled = Mul ({x}, {scale})\n", "Y", bias)
+
+
+def shifted(site: Site, core: str, y: str, bias: str) -> str:
+    """y = scaled + bias, after the statements that end with scaled."""
+    return f"{core}{y} = Add (scaled, {bias})\n" if site.has_bias else rename(core, {"scaled": y})
 
 
 def _mean(site: Site, x: str, steps: Sequence[Sequence[int]], y: str) -> str:

@@ -47,18 +47,20 @@ def lower(site: Site) -> str:
     The basic ones stand in the order that ONNX Runtime joins to one kernel.
     """
     own = over_axes.in_own_operator(site, "RMSNormalization") if site.opset >= 23 else None
-    scaled = own or (
-        "two = Constant <value = float {2.0}> ()\n"
-        "squared = Pow (X, two)\n"
-        f"{recipes.reduce_mean(site, 'squared', over_axes.axes_of(site), 'mean_square')}"
-        f"{recipes.epsilon(site)}"
-        "square = Add (mean_square, epsilon)\n"
-        "deviation = Sqrt (square)\n"
-        "normalized = Div (X, deviation)\n"
-        "Y = Mul (normalized, scale)\n"
-    )
-    statements = recipes.rename(scaled, {"Y": "scaled"}) + "Y = Add (scaled, bias)\n"
-    return recipes.in_float(site, statements)
+    if own is not None:
+        core = recipes.rename(own, {"Y": "scaled"})
+    else:
+        core = (
+            "two = Constant <value = float {2.0}> ()\n"
+            "squared = Pow (X, two)\n"
+            f"{recipes.reduce_mean(site, 'squared', over_axes.axes_of(site), 'mean_square')}"
+            f"{recipes.epsilon(site)}"
+            "square = Add (mean_square, epsilon)\n"
+            "deviation = Sqrt (square)\n"
+            "normalized = Div (X, deviation)\n"
+            "scaled = Mul (normalized, scale)\n"
+        )
+    return recipes.in_float(site, recipes.shifted(site, core, "Y", "bias"))
 
 
 OPERATOR = Operator(

@@ -48,7 +48,7 @@ def _lower(site: Site) -> str:
         f"{recipes.epsilon(site)}"
         "square = Max (squared_sum, epsilon)\n"
         "deviation = Sqrt (square)\n"
-        f"{recipes.scale_and_bias('X', 'Y', 'scale', 'bias')}",
+        f"{recipes.divided(site, 'X', 'Y', 'scale', 'bias')}",
     )
 
 

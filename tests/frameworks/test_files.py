@@ -208,6 +208,8 @@ def test_subclassed_model_in_a_saved_model(tmp_path: Path) -> None:
         tfa.layers.GroupNormalization(4, name="group", center=False),
         tfa.layers.InstanceNormalization(name="instance", scale=False),
         L.LayerNormalization(axis=[1, 2], epsilon=1e-6, name="space"),
+        L.BatchNormalization(name="batch"),
+        tfa.layers.FilterResponseNormalization(learned_epsilon=True, name="response"),
     ]
     model = Subclassed(*norms)
     model(X)
@@ -215,7 +217,9 @@ def test_subclassed_model_in_a_saved_model(tmp_path: Path) -> None:
     wanted = model(X)
     model.save(tmp_path / "model")
     result = onnxnorm.convert(tmp_path / "model")
-    assert [n.name for n in norm_nodes(result.model)] == ["layer", "group", "instance", "space"]
+    nodes = ["layer", "group", "instance", "space", "response"]
+    assert [n.name for n in norm_nodes(result.model)] == nodes
+    assert [record.lowering for record in result.layers] == ["custom"] * 5 + ["folded"]
     for y, name in zip(run(result.model, [X]), ("features", "mean"), strict=True):
         np.testing.assert_allclose(y, wanted[name], atol=2e-5)
 
@@ -232,6 +236,17 @@ def test_layer_inside_a_restored_custom_layer_is_refused(tmp_path: Path) -> None
 
     functional((8, 8, 3), Block(), L.LayerNormalization(name="outside")).save(tmp_path / "model")
     with pytest.raises(ConversionError, match=r"'inside'.*custom layer"):
+        onnxnorm.convert(tmp_path / "model")
+
+
+@needs_addons
+def test_weights_folded_in_a_restored_model_are_refused(tmp_path: Path) -> None:
+    import tensorflow_addons as tfa
+
+    model = Subclassed(tfa.layers.WeightNormalization(L.Conv2D(4, 3), name="weight"))
+    model(X)
+    model.save(tmp_path / "model")
+    with pytest.raises(ConversionError, match=r"'weight'.*restored from a SavedModel"):
         onnxnorm.convert(tmp_path / "model")
 
 

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxnorm.graph import native
@@ -248,3 +249,34 @@ def test_large_mean(way: str, mean: float, case: Case) -> None:
         (y,) = runner(case.proto()).run(None, inputs)
     expected = OPERATORS[case.operator].reference(moved, scale, bias, **case.all_attributes())
     assert np.abs(y - expected).max() < 1e-5 * (np.abs(scale).max() + np.abs(bias).max())
+
+
+NEUTRAL = {
+    "group": (group((2, 6, 4, 4), 1, 2), "Reshape InstanceNormalization Reshape"),
+    "group, channels last": (
+        group((2, 4, 6), 2, 2),
+        "Reshape ReduceMean ReduceMean Sub Mul ReduceMean ReduceMean Add Sqrt Div Reshape",
+    ),
+    "layer": (layer((3, 4, 5), (2,), (1,)), "LayerNormalization"),
+    "rms": (
+        layer((3, 4, 5), (1,), (4, 1), "RMSNormalization"),
+        "Pow ReduceMean Add Sqrt Div Mul",
+    ),
+    "unit": (layer((3, 4), (1,), (1,), "UnitNormalization"), "Mul ReduceSum Max Sqrt Div"),
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_native_form_leaves_out_what_changes_nothing(name: str) -> None:
+    case, expected = NEUTRAL[name]
+    x, scale, bias = case.values()
+    scale, bias = np.ones_like(scale), np.zeros_like(bias)
+    proto = case.proto()
+    del proto.graph.input[1:]
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(v, k) for k, v in {"scale": scale, "bias": bias}.items()
+    )
+    lowered = native.lower(proto)
+    assert " ".join(node.op_type for node in lowered.graph.node) == expected
+    (y,) = _plain_session(lowered).run(None, {"X": x})
+    assert_close(case.operator, y, x, scale, bias, case.element, **case.all_attributes())
