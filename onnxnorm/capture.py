@@ -35,13 +35,15 @@ class Trace:
         function: the ``tf.ConcreteFunction``; its graph holds the markers.
         input_names: names of the model's inputs, in the order of the function's inputs.
         output_names: the same for its outputs.
-        known: the normalization layers that the walk over the model found.
+        layers: every layer of the model.
+        known: the normalization layers among them.
     """
 
     model: Any
     function: Any
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    layers: Sequence[Any]
     known: tuple[KnownLayer, ...]
 
 
@@ -101,10 +103,11 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
         return flat
 
     output_names: list[str] = []
-    with markers(model) if marked else nullcontext(()) as known:
+    everything = layers(model)
+    with markers(everything) if marked else nullcontext(()) as known:
         try:
             function = tf.function(forward, input_signature=specs).get_concrete_function()
-            if known and any(map(restored.is_restored, layers(model))):
+            if known and any(map(restored.is_restored, everything)):
                 function = restored.with_markers(tf, function, _marks(known))
                 _check_all_marked(function, known)
         except ConversionError:
@@ -114,16 +117,17 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
                 f"model {model.name!r} cannot be traced for inputs "
                 f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_brief(error)}"
             ) from error
-    return Trace(model, function, tuple(names), tuple(_unique(output_names, set(names))), known)
+    outputs = tuple(_unique(output_names, set(names)))
+    return Trace(model, function, tuple(names), outputs, everything, known)
 
 
 @contextmanager
-def markers(model: Any) -> Iterator[tuple[KnownLayer, ...]]:
-    """While it is open, each call of a known normalization layer of ``model`` leaves a marker.
+def markers(layers: Iterable[Any]) -> Iterator[tuple[KnownLayer, ...]]:
+    """While it is open, each call of a known normalization layer among these leaves a marker.
 
-    Only the layer objects of this model are touched, and they are put back as they were.
+    Only these layer objects are touched, and they are put back as they were.
     """
-    known = tuple(layer for layer in map(recognize, layers(model)) if layer is not None)
+    known = tuple(layer for layer in map(recognize, layers) if layer is not None)
     changed = [(index, layer) for index, layer in enumerate(known) if not layer.overridden]
     for layer in known:
         if layer.overridden and not layer.folded:
@@ -278,10 +282,11 @@ def layers(model: Any) -> Sequence[Any]:
     found: dict[int, Any] = {}
     waiting = [model]
     while waiting:
-        for layer in _tracked(waiting.pop(0)):
-            if id(layer) not in found:
-                found[id(layer)] = layer
-                waiting += referenced(layer, layer_class)
+        layer = waiting.pop(0)
+        new = [] if id(layer) in found else [own for own in _tracked(layer) if id(own) not in found]
+        for own in new:
+            found[id(own)] = own
+            waiting += referenced(own, layer_class)
     return list(found.values())
 
 

@@ -275,7 +275,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
     outputs = [tensor.name for tensor in function.outputs]
     renamed = dict(zip(inputs, traced.input_names, strict=True))
     renamed |= dict(zip(outputs, traced.output_names, strict=True))
-    arguments = Hook(traced.known, capture.layers(traced.model)).arguments()
+    arguments = Hook(traced.known, traced.layers).arguments()
     optimizers = arguments.pop("optimizers")
     with tf.device("/cpu:0"), _quiet("tf2onnx"), _quiet("tensorflow"):
         frozen, tables = tf2onnx.tf_loader.from_trackable(
@@ -334,14 +334,13 @@ def _explicit_inputs(concrete_function: Any) -> Sequence[Any]:
 def _check_operators(model: onnx.ModelProto, traced: capture.Trace) -> None:
     """tf2onnx keeps an operator that it does not know as it is, and goes on."""
     opsets = {o.domain: o.version for o in model.opset_import}
-    layers = capture.layers(traced.model)
     unknown = [
         f"{f'layer {name!r}: ' if name else ''}TensorFlow operator {node.op_type} ({node.name})"
         for graph in all_graphs(model.graph)
         for node in graph.node
         if node.domain != DOMAIN
         and not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain)
-        for name in [_layer_at(node.name, layers)]
+        for name in [_layer_at(node.name, traced.layers)]
     ]
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""

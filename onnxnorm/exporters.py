@@ -33,8 +33,9 @@ def hooks(model: Any) -> Iterator[dict[str, Any]]:
         MissingDependencyError: TensorFlow or tf2onnx is not installed.
     """
     import_tf2onnx()
-    with ONE_AT_A_TIME, _stand_ins(model), capture.markers(model) as known:
-        yield Hook(known, capture.layers(model)).arguments()
+    layers = capture.layers(model)
+    with ONE_AT_A_TIME, _stand_ins(model), capture.markers(layers) as known:
+        yield Hook(known, layers).arguments()
 
 
 @contextmanager

@@ -12,9 +12,6 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-# Packages whose code holds no layers of a user's model.
-_LIBRARIES = frozenset({"keras", "tf_keras", "tensorflow", "tensorflow_addons", "numpy"})
-
 
 def referenced(layer: Any, layer_class: type) -> Iterator[Any]:
     """Instances of ``layer_class`` in reach of a layer's attributes and its users' code.
@@ -52,7 +49,7 @@ def _within(value: Any) -> list[Any]:
     if isinstance(value, (staticmethod, classmethod)):
         return [value.__func__]
     if isinstance(value, FunctionType):
-        return _names_of(value) if _is_users(value.__module__) else []
+        return _names_of(value)
     if hasattr(type(value), "python_function"):  # what tf.function makes
         return [value.python_function]
     if isinstance(value, type) or not _is_users(type(value).__module__):
@@ -62,9 +59,10 @@ def _within(value: Any) -> list[Any]:
 
 def _names_of(function: FunctionType) -> list[Any]:
     """The values of the names that a function takes from around it."""
-    names = set(_global_names(function.__code__))
-    values = [value for name, value in function.__globals__.items() if name in names]
-    values += (function.__defaults__ or ()) + tuple((function.__kwdefaults__ or {}).values())
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    if _is_users(function.__module__):
+        names = set(_global_names(function.__code__))
+        values += (value for name, value in function.__globals__.items() if name in names)
     for cell in function.__closure__ or ():
         try:
             values.append(cell.cell_contents)
@@ -81,5 +79,7 @@ def _global_names(code: CodeType) -> Iterator[str]:
 
 
 def _is_users(module: str | None) -> bool:
+    """Whether a module is the user's own: neither Python's nor of an installed package."""
     root = (module or "").partition(".")[0]
-    return root not in _LIBRARIES and root not in sys.stdlib_module_names
+    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
+    return root not in sys.stdlib_module_names and "-packages" not in file
