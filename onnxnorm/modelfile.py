@@ -22,6 +22,8 @@ PROTOBUF_LIMIT = 2**31 - 1
 INLINE_LIMIT = PROTOBUF_LIMIT - 2**27
 _SMALL_TENSOR = 1024
 _ALIGNMENT = 4096
+# How protocol buffers code a field: https://protobuf.dev/programming-guides/encoding
+_VARINT, _LENGTH_DELIMITED, _FIXED = 0, 2, {1: 8, 5: 4}
 
 
 def load(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelProto:
@@ -46,6 +48,30 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelPro
                 "file that was written with the model in the same folder"
             ) from error
     return model
+
+
+def operator_domains(stream: BinaryIO) -> set[str]:
+    """The operator domains that a serialized model imports, whatever its size: the rest is skipped.
+
+    What is no model has none, or any.
+    """
+    domains = set()
+    while (tag := _varint(stream)) is not None:
+        field, kind = divmod(tag, 8)
+        if kind == _VARINT:
+            _varint(stream)
+        elif kind in _FIXED:
+            stream.seek(_FIXED[kind], os.SEEK_CUR)
+        elif kind != _LENGTH_DELIMITED or (length := _varint(stream)) is None:
+            break
+        elif field == onnx.ModelProto.OPSET_IMPORT_FIELD_NUMBER and length < _SMALL_TENSOR:
+            try:
+                domains.add(onnx.OperatorSetIdProto.FromString(stream.read(length)).domain)
+            except DecodeError:
+                break
+        else:
+            stream.seek(length, os.SEEK_CUR)
+    return domains
 
 
 def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
@@ -177,6 +203,19 @@ def _parse(file: Path, content: bytes) -> onnx.ModelProto:
             f"{file}: not an ONNX file, or a truncated one: it has no {' and no '.join(missing)}"
         )
     return model
+
+
+def _varint(stream: BinaryIO) -> int | None:
+    """A number in the protocol buffers' own coding; None at the end of the stream."""
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = stream.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    return None
 
 
 def _tensor_bytes(model: onnx.ModelProto) -> int:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import EncodeError
 
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
+from onnxnorm.graph.fusion import in_memory
 
 try:
     import onnxruntime
@@ -21,6 +25,10 @@ except ImportError as error:
     ) from error
 
 OLDEST_ONNXRUNTIME = (1, 18)
+# The first release that is known to find external tensors of a model in memory in a given folder.
+_EXTERNAL_TENSORS_IN_MEMORY = (1, 22)
+_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
+_CPU = "CPUExecutionProvider"
 
 _SUFFIX = {"win32": "dll", "darwin": "dylib"}.get(sys.platform, "so")
 _PREFIX = "" if sys.platform == "win32" else "lib"
@@ -59,8 +67,7 @@ def register(session_options: onnxruntime.SessionOptions) -> None:
     Raises:
         RuntimeLibraryError: onnxruntime is older than 1.18, or the library cannot be loaded.
     """
-    installed = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
-    if installed < OLDEST_ONNXRUNTIME:
+    if _installed() < OLDEST_ONNXRUNTIME:
         oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
         raise RuntimeLibraryError(
             f"onnxruntime {onnxruntime.__version__} is too old for the native operators: "
@@ -83,6 +90,10 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         path_or_bytes: model file, its bytes, or a ``ModelProto``.
         providers: execution providers in order of preference; default: the CPU.
         sess_options: session options of the caller; the operators are registered in them.
+        optimize: take activations and residuals into the normalization nodes, in memory, as
+            `onnxnorm.optimize` does. Only where the CPU comes first among the providers: on others
+            the nodes run as their function bodies, which the optimized form does not have. With
+            ONNX Runtime before 1.22, not for files with external tensors.
         **kwargs: passed on to ``onnxruntime.InferenceSession``.
 
     Raises:
@@ -95,21 +106,89 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         path_or_bytes: str | os.PathLike[str] | bytes | onnx.ModelProto,
         providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
         sess_options: onnxruntime.SessionOptions | None = None,
+        optimize: bool = True,
         **kwargs: Any,
     ) -> None:
         options = onnxruntime.SessionOptions() if sess_options is None else sess_options
         register(options)
-        if isinstance(path_or_bytes, onnx.ModelProto):
-            source: str | bytes = path_or_bytes.SerializeToString()
-        elif isinstance(path_or_bytes, bytes):
-            source = path_or_bytes
-        else:
-            source = os.fspath(path_or_bytes)
-            if not Path(source).is_file():
-                raise ModelFileError(f"{source}: no such model file")
-        providers = ["CPUExecutionProvider"] if providers is None else providers
+        source = _source(path_or_bytes)
+        arguments = {"providers": [_CPU] if providers is None else list(providers), **kwargs}
+        failure: Exception | None = None
+        if optimize and _runs_on_cpu(arguments["providers"]):
+            try:
+                if self._load_optimized(source, options, arguments, sess_options is not None):
+                    return
+            except Exception as error:  # a session of the file as it is serves the user still
+                failure = error
+        name = source if isinstance(source, str) else "model"
         try:
-            super().__init__(source, options, providers=list(providers), **kwargs)
+            super().__init__(source, options, **arguments)
         except Exception as error:
-            name = source if isinstance(source, str) else "model"
             raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+        if failure is not None:
+            warnings.warn(
+                f"{name}: runs as it is, since it cannot be optimized: "
+                f"{type(failure).__name__}: {failure}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _load_optimized(
+        self,
+        source: str | bytes,
+        options: onnxruntime.SessionOptions,
+        arguments: dict[str, Any],
+        shared: bool,
+    ) -> bool:
+        """Loads the optimized form; False where there is none other than the source."""
+        found = in_memory.optimized(source)
+        if found is None or (found.folder and _installed() < _EXTERNAL_TENSORS_IN_MEMORY):
+            return False
+        with _external_tensors_in(options, found.folder, shared):
+            super().__init__(found.content, options, **arguments)
+        return True
+
+
+def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | bytes:
+    """What ONNX Runtime can be given."""
+    if isinstance(model, bytes):
+        return model
+    if isinstance(model, onnx.ModelProto):
+        try:
+            return bytes(model.SerializeToString())
+        except (EncodeError, ValueError) as error:
+            raise ModelFileError(
+                f"model: cannot be handed over in memory, above 2 GB: {error}; save it with "
+                "onnxnorm.modelfile.save and open the file"
+            ) from error
+    path = os.fspath(model)
+    if not Path(path).is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    return path
+
+
+def _runs_on_cpu(providers: Sequence[str | tuple[str, dict[str, Any]]]) -> bool:
+    first = providers[0] if providers else _CPU
+    return (first if isinstance(first, str) else first[0]) == _CPU
+
+
+@contextmanager
+def _external_tensors_in(
+    options: onnxruntime.SessionOptions, folder: Path | None, shared: bool
+) -> Iterator[None]:
+    """Tells the folder of external tensors, in options that the caller shares for a while only."""
+    try:
+        before = options.get_session_config_entry(_FOLDER_OPTION)
+    except RuntimeError:  # not set
+        before = ""
+    if folder:
+        options.add_session_config_entry(_FOLDER_OPTION, str(folder))
+    try:
+        yield
+    finally:
+        if folder and shared:
+            options.add_session_config_entry(_FOLDER_OPTION, before)
+
+
+def _installed() -> tuple[int, ...]:
+    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])

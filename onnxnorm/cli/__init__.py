@@ -17,6 +17,7 @@ from onnxnorm.cli import terminal
 from onnxnorm.cli.convert import convert
 from onnxnorm.cli.info import info
 from onnxnorm.cli.inspect import inspect
+from onnxnorm.cli.optimize import optimize
 from onnxnorm.cli.verify import verify
 from onnxnorm.errors import OnnxNormError
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 for _command, _example in (
     (convert, "onnxnorm convert model.h5 -o model.onnx"),
     (verify, "onnxnorm verify model.h5 model.onnx --samples 64"),
+    (optimize, "onnxnorm optimize model.onnx -o fast.onnx"),
     (inspect, "onnxnorm inspect model.onnx"),
     (info, "onnxnorm info"),
 ):

@@ -12,7 +12,7 @@ import pytest
 import onnxnorm
 from onnxnorm import cli
 
-COMMANDS = ("convert", "verify", "inspect", "info")
+COMMANDS = ("convert", "verify", "optimize", "inspect", "info")
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -71,6 +71,7 @@ def test_bad_usage_is_one_line_and_status_2(onnxnorm_cli, arguments, told):
     [
         ["convert", "absent.h5", "-o", "m.onnx"],
         ["verify", "absent.h5", "m.onnx"],
+        ["optimize", "absent.onnx", "-o", "m.onnx"],
         ["inspect", "absent.onnx"],
     ],
 )

@@ -160,9 +160,10 @@ def _neighbours(scope: Scope, value: str) -> str:
     readers = [scope.node(reader) for reader in scope.readers(value)]
     if not readers:
         return "nothing reads its result"
-    return (
-        f"{' and '.join(map(describe, readers))} behind it: neither an activation nor an addition"
-    )
+    listed = " and ".join(map(describe, readers))
+    if all(_is_ours(reader) and value in reader.input[3:] for reader in readers):
+        return f"its result is the residual of {listed}"
+    return f"{listed} behind it: neither an activation nor an addition"
 
 
 def _has_taken_in(node: onnx.NodeProto) -> bool:

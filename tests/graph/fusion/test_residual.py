@@ -70,7 +70,7 @@ def test_two_norms_the_later_takes_in_the_earlier() -> None:
     assert fusions["second"].fused == ("Add 'a'", "Relu")
     assert fusions["first"].fused == ()
     assert fusions["first"].not_fused == (
-        "LayerNormalization 'second' behind it: neither an activation nor an addition",
+        "its result is the residual of LayerNormalization 'second'",
     )
     assert_same(before, after)
 

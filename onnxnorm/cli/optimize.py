@@ -1,0 +1,53 @@
+"""``onnxnorm optimize``: activations and residuals go into the normalization nodes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onnxnorm.cli import terminal
+
+if TYPE_CHECKING:
+    from onnxnorm.graph.fusion import NodeFusion
+
+_COLUMNS = ("node", "operator", "took in", "left, and why")
+
+
+def optimize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write the optimized form of an ONNX file; it needs the onnxnorm library."""
+    from onnxnorm import modelfile
+
+    modelfile.check_destination(output)
+    with terminal.working(f"optimizing {model}"):
+        from onnxnorm.graph.fusion import fuse
+
+        proto = modelfile.load(model)
+        before = len(proto.graph.node)
+        fusions = fuse(proto)
+        modelfile.save(proto, output)
+    after = len(proto.graph.node)
+    if as_json:
+        terminal.show_json(
+            {"nodes_before": before, "nodes": after, "fusions": [asdict(f) for f in fusions]}
+        )
+        return
+    if fusions:
+        terminal.show_table(_COLUMNS, [_row(fusion) for fusion in fusions])
+    what = f"{before} nodes, now {after}" if fusions else "no onnxnorm nodes, written as it is"
+    terminal.show(f"{output}: {what}")
+
+
+def _row(fusion: NodeFusion) -> tuple[str, ...]:
+    return (
+        fusion.node,
+        fusion.operator,
+        "\n".join(fusion.fused),
+        "\n".join(fusion.not_fused),
+    )

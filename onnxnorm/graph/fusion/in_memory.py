@@ -1,0 +1,54 @@
+"""The optimized form of a model that a session is about to load."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx.external_data_helper
+
+from onnxnorm.graph.fusion import fuse, has_nodes
+from onnxnorm.modelfile import load, operator_domains
+from onnxnorm.opset import DOMAIN
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A serialized model.
+
+    Attributes:
+        content: the model.
+        folder: where the files with its external tensors lie; None where it has none, or where
+            the content that it was made of did not tell.
+    """
+
+    content: bytes
+    folder: Path | None
+
+
+def optimized(source: str | bytes) -> InMemory | None:
+    """The optimized form of a model file or of its content; None where it is no other.
+
+    Only the list of operator domains is read of a model without our nodes, and of what is no ONNX
+    file, such as one in ONNX Runtime's own format. External tensors are not read.
+
+    Raises:
+        ModelFileError: an ONNX file that is damaged or not valid.
+    """
+    if isinstance(source, bytes):
+        if DOMAIN not in operator_domains(io.BytesIO(source)):
+            return None
+        model = onnx.ModelProto.FromString(source)
+    else:
+        with open(source, "rb") as stream:
+            if DOMAIN not in operator_domains(stream):
+                return None
+        model = load(source, weights=False)
+    if not has_nodes(model) or not any(fusion.fused for fusion in fuse(model)):
+        return None
+    uses_external_data = onnx.external_data_helper.uses_external_data
+    if isinstance(source, bytes) or not any(map(uses_external_data, model.graph.initializer)):
+        return InMemory(model.SerializeToString(), None)
+    return InMemory(model.SerializeToString(), Path(source).absolute().parent)

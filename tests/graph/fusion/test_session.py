@@ -1,0 +1,175 @@
+"""Sessions optimize what they load, and load what they cannot optimize."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import onnxnorm
+from onnxnorm import modelfile
+from onnxnorm.graph.fusion import in_memory
+from onnxnorm.graph.nodes import all_graphs
+from tests.graph.fusion.graphs import evaluate, parsed
+
+MODEL = parsed(
+    "e = Add (x, big)\n [norm] v = NORM (e, s, b)\n a = Add (v, x)\n y = Relu (a)",
+    constants=f"float[6,8] big = {{{', '.join(['0.25'] * 48)}}}",
+)
+X = np.random.default_rng(0).normal(size=(2, 6, 8)).astype(np.float32)
+WANTED = evaluate(MODEL, {"x": X})["y"]
+
+
+@pytest.fixture(autouse=True)
+def _no_warning() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        yield
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    modelfile.save(MODEL, tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+@pytest.fixture
+def external(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(modelfile, "INLINE_LIMIT", 10)
+    monkeypatch.setattr(modelfile, "_SMALL_TENSOR", 64)
+    (tmp_path / "folder").mkdir()
+    modelfile.save(MODEL, tmp_path / "folder" / "m.onnx")
+    assert (tmp_path / "folder" / "m.onnx.data").exists()
+    return tmp_path / "folder" / "m.onnx"
+
+
+def nodes_run(tmp_path: Path, source: Any, **arguments: Any) -> list[str]:
+    """The operators that ONNX Runtime runs, after a check of what they compute."""
+    options = arguments.pop("sess_options", None) or onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "as_run.onnx")
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxnorm.InferenceSession(source, sess_options=options, **arguments)
+    np.testing.assert_allclose(session.run(None, {"x": X})[0], WANTED, atol=1e-5)
+    model = onnx.load(options.optimized_model_filepath, load_external_data=False)
+    return [node.op_type for graph in all_graphs(model.graph) for node in graph.node]
+
+
+FUSED = ["Add", "LayerNormalization"]
+AS_IT_IS = ["Add", "LayerNormalization", "Add", "Relu"]
+
+
+@pytest.mark.parametrize("kind", ["path", "text", "bytes", "proto"])
+def test_every_source(kind: str, path: Path, tmp_path: Path) -> None:
+    source = {"path": path, "text": str(path), "bytes": path.read_bytes(), "proto": MODEL}[kind]
+    assert nodes_run(tmp_path, source) == FUSED
+    assert nodes_run(tmp_path, source, optimize=False) == AS_IT_IS
+
+
+def test_external_tensors(external: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = onnxruntime.SessionOptions()
+    assert nodes_run(tmp_path, external, sess_options=options) == FUSED
+    # The options are as before: they serve a model elsewhere.
+    elsewhere = tmp_path / "elsewhere"
+    external.parent.rename(elsewhere)
+    assert nodes_run(tmp_path, elsewhere / "m.onnx", sess_options=options) == FUSED
+    monkeypatch.chdir(elsewhere)
+    assert nodes_run(tmp_path, "m.onnx") == FUSED
+    assert nodes_run(tmp_path, Path("m.onnx").read_bytes()) == FUSED
+
+
+def test_external_tensors_in_an_older_runtime(
+    external: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxnorm.runtime._installed", lambda: (1, 20))
+    assert nodes_run(tmp_path, external) == AS_IT_IS
+
+
+@pytest.mark.parametrize(
+    ("providers", "on_cpu"),
+    [
+        (None, True),
+        ([], True),
+        (["CPUExecutionProvider"], True),
+        ([("CPUExecutionProvider", {})], True),
+        (["CPUExecutionProvider", "CUDAExecutionProvider"], True),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], False),
+        ([("CUDAExecutionProvider", {"device_id": 0}), "CPUExecutionProvider"], False),
+    ],
+)
+def test_only_where_the_cpu_comes_first(
+    path: Path, tmp_path: Path, providers: Any, on_cpu: bool
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this build of ONNX Runtime has no CUDA
+        nodes = nodes_run(tmp_path, path, providers=providers)
+    assert nodes == (FUSED if on_cpu else AS_IT_IS)
+
+
+def test_a_fault_of_the_optimizer_is_told_and_the_file_runs(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("fault")
+
+    monkeypatch.setattr(in_memory, "fuse", broken)
+    with pytest.warns(RuntimeWarning, match=r"m\.onnx: runs as it is.*KeyError: 'fault'"):
+        assert nodes_run(tmp_path, path) == AS_IT_IS
+
+
+def test_an_optimized_model_that_does_not_load_is_told_and_the_file_runs(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unloadable = in_memory.InMemory(b"no model", None)
+    monkeypatch.setattr(in_memory, "optimized", lambda _: unloadable)
+    with pytest.warns(RuntimeWarning, match="runs as it is"):
+        assert nodes_run(tmp_path, path) == AS_IT_IS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"encrypted \xff\xff\xff\xff\xff\xff\xff\xff\xff", MODEL.SerializeToString()[:-40]],
+    ids=["empty", "encrypted", "truncated"],
+)
+def test_what_cannot_be_loaded_is_one_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    for source, name in ((tmp_path / "m.onnx", "m.onnx"), (content, "model")):
+        with pytest.raises(onnxnorm.ModelFileError, match=f"{name}: ONNX Runtime cannot load it"):
+            onnxnorm.InferenceSession(source)
+
+
+def test_files_in_the_runtimes_own_format_pass(path: Path, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "m.ort")
+    onnxnorm.register(options)
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxnorm.InferenceSession(tmp_path / "m.ort")
+    np.testing.assert_allclose(session.run(None, {"x": X})[0], WANTED, atol=1e-5)
+
+
+def test_a_model_without_our_nodes_is_not_read(tmp_path: Path, monkeypatch: Any) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 18]> '
+        "graph (float[N] x) => (float[N] y) { y = Neg (x) }"
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    monkeypatch.setattr(in_memory, "load", None)
+    onnxnorm.InferenceSession(tmp_path / "m.onnx")
+    onnxnorm.InferenceSession(model)
+
+
+def test_a_large_file_is_looked_at_in_passing(tmp_path: Path) -> None:
+    """The list of operator sets is found behind a graph of any size without reading the graph."""
+    opset = onnx.helper.make_opsetid("onnxnorm", 1).SerializeToString()
+    graph = bytes([7 << 3 | 2]) + b"\x80\x80\x80\x80\x08"  # 2 GB follow
+    with (tmp_path / "m.onnx").open("wb") as stream:
+        stream.write(b"\x08\x09" + graph)
+        stream.seek(1 << 31, 1)
+        stream.write(bytes([8 << 3 | 2, len(opset)]) + opset)
+    with (tmp_path / "m.onnx").open("rb") as stream:
+        assert modelfile.operator_domains(stream) == {"onnxnorm"}
