@@ -8,6 +8,7 @@ functions.
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from onnxnorm import restored
+from onnxnorm import restored, signature
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer, recognize, stand_in
 from onnxnorm.frameworks.references import referenced
@@ -24,6 +25,8 @@ from onnxnorm.spec import NormSpec
 MARKER_OP = "PyFunc"
 _TOKEN = "onnxnorm:"
 _ABSENT = object()
+_KERAS_ADDS = re.compile("Call arguments received|Arguments received by")
+_BOLD = re.compile(r"\x1b\[\d*m")
 
 
 @dataclass(frozen=True)
@@ -86,39 +89,48 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
             its normalization layers cannot be traced.
     """
     tf = tensorflow()
-    structure = _signature(model, input_signature)
-    specs = tf.nest.flatten(structure)
-    names = _unique(_input_names(model, specs), set())
+    own = signature.of_model(tf, model, input_signature)
+    names = _unique(signature.input_names(model, own), set())
     specs = [
         tf.TensorSpec(spec.shape, spec.dtype, name=name)
-        for spec, name in zip(specs, names, strict=True)
+        for spec, name in zip(own.specs(tf), names, strict=True)
     ]
-
-    training = {"training": False} if _takes_training(model) else {}
+    training = {"training": False} if signature.takes_training(model) else {}
 
     def forward(*inputs: Any) -> list[Any]:
-        outputs = model(*tf.nest.pack_sequence_as(structure, list(inputs)), **training)
-        output_names[:] = _output_names(model, outputs)
-        flat: list[Any] = tf.nest.flatten(outputs)
-        return flat
+        args, kwargs = own.arguments(tf, inputs)
+        outputs = model(*args, **kwargs, **training)
+        output_names[:] = signature.output_names(model, outputs)
+        return [output for output in tf.nest.flatten(outputs) if output is not None]
 
     output_names: list[str] = []
+    if not model.built:
+        with _as_conversion_error(model, specs):
+            signature.build(tf, model, own)
     everything = layers(model)
-    with markers(everything) if marked else nullcontext(()) as known:
-        try:
-            function = tf.function(forward, input_signature=specs).get_concrete_function()
-            if known and any(map(restored.is_restored, everything)):
-                function = restored.with_markers(tf, function, _marks(known))
-                _check_all_marked(function, known)
-        except ConversionError:
-            raise
-        except Exception as error:
-            raise ConversionError(
-                f"model {model.name!r} cannot be traced for inputs "
-                f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_brief(error)}"
-            ) from error
+    with (
+        markers(everything) if marked else nullcontext(()) as known,
+        _as_conversion_error(model, specs),
+    ):
+        function = tf.function(forward, input_signature=specs).get_concrete_function()
+        if known and any(map(restored.is_restored, everything)):
+            function = restored.with_markers(tf, function, _marks(known))
+            _check_all_marked(function, known)
     outputs = tuple(_unique(output_names, set(names)))
     return Trace(model, function, tuple(names), outputs, everything, known)
+
+
+@contextmanager
+def _as_conversion_error(model: Any, specs: Sequence[Any]) -> Iterator[None]:
+    try:
+        yield
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise ConversionError(
+            f"model {model.name!r} cannot be traced for inputs "
+            f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_brief(error)}"
+        ) from error
 
 
 @contextmanager
@@ -297,101 +309,6 @@ def _tracked(layer: Any) -> Sequence[Any]:
     return tracked
 
 
-def _signature(model: Any, given: Any) -> tuple[Any, ...]:
-    """Input specs in the structure of the positional arguments of the model's call."""
-    tf = tensorflow()
-    own = _own_signature(model)
-    if given is None:
-        if own is None:
-            raise ConversionError(
-                f"model {model.name!r} does not know its inputs, since it was never called on "
-                "data: call it once, or pass input_signature"
-            )
-        return own
-    given = tf.nest.map_structure(
-        lambda s: s if isinstance(s, tf.TensorSpec) else tf.TensorSpec(s.shape, s.dtype), given
-    )
-    if own is None:
-        is_single = isinstance(given, (list, tuple)) and len(given) == 1
-        return (given[0] if is_single else given,)
-    flat, wanted = tf.nest.flatten(given), tf.nest.flatten(own)
-    if len(flat) != len(wanted):
-        raise ConversionError(
-            f"model {model.name!r} takes {len(wanted)} inputs, input_signature has {len(flat)}"
-        )
-    packed: tuple[Any, ...] = tf.nest.pack_sequence_as(own, flat)
-    return packed
-
-
-def _own_signature(model: Any) -> tuple[Any, ...] | None:
-    tf = tensorflow()
-    if getattr(model, "inputs", None):
-        flat = list(model.inputs)
-        # Functional models keep the structure: Keras 2 and Keras 3 under names of their own.
-        structure = next(
-            (
-                s
-                for name in ("_nested_inputs", "_inputs_struct")
-                if (s := getattr(model, name, None)) is not None
-            ),
-            flat,
-        )
-        if structure is flat and len(flat) == 1:
-            structure = flat[0]
-        return (
-            tf.nest.map_structure(
-                lambda t: tf.TensorSpec(t.shape, t.dtype, name=t.name), structure
-            ),
-        )
-    if hasattr(model, "save_spec") and model.save_spec() is not None:
-        args, kwargs = model.save_spec()
-        if any(isinstance(value, tf.TensorSpec) for value in tf.nest.flatten(kwargs)):
-            raise ConversionError(
-                f"model {model.name!r} was called with tensors as keyword arguments; call it with "
-                "positional ones"
-            )
-        return tuple(
-            arg
-            for arg in args
-            if any(isinstance(value, tf.TensorSpec) for value in tf.nest.flatten(arg))
-        )
-    if getattr(model, "_called", False):  # Keras 3
-        from keras.src.export.export_utils import get_input_signature
-
-        return tuple(
-            tf.nest.map_structure(
-                lambda s: tf.TensorSpec(s.shape, s.dtype, name=s.name),
-                list(get_input_signature(model)),
-            )
-        )
-    return None
-
-
-def _takes_training(model: Any) -> bool:
-    if getattr(model, "_call_has_training_arg", False):
-        return True
-    parameters = inspect.signature(model.call).parameters.values()
-    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _input_names(model: Any, specs: Sequence[Any]) -> list[str]:
-    names = getattr(model, "input_names", None)
-    if names and len(names) == len(specs):
-        return list(names)
-    return [spec.name or f"input_{i + 1}" for i, spec in enumerate(specs)]
-
-
-def _output_names(model: Any, outputs: Any) -> list[str]:
-    tf = tensorflow()
-    flat = tf.nest.flatten(outputs)
-    if isinstance(outputs, dict) and len(flat) == len(outputs):
-        return [str(key) for key in sorted(outputs)]
-    names = getattr(model, "output_names", None)
-    if names and len(names) == len(flat):
-        return list(names)
-    return [f"output_{i + 1}" for i in range(len(flat))]
-
-
 def _unique(names: Sequence[str], taken: set[str]) -> list[str]:
     """The names in order, those that are taken with a number: an input may also be an output."""
     result: list[str] = []
@@ -406,7 +323,7 @@ def _unique(names: Sequence[str], taken: set[str]) -> list[str]:
 
 def _brief(error: Exception) -> str:
     """The last words of an error, without the arguments that Keras appends."""
-    text, _, _ = str(error).partition("Call arguments received")
+    text, *_ = _KERAS_ADDS.split(_BOLD.sub("", str(error)))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines[-2:])}"
 

@@ -119,21 +119,6 @@ def test_opsets(name: str, opset: int, lowering: Any) -> None:
     np.testing.assert_allclose(y, wanted, atol=1e-5)
 
 
-def test_dictionary_inputs() -> None:
-    inputs = {"p": tf.keras.Input((4,), name="p"), "q": tf.keras.Input((3,), name="q")}
-    outputs = {"s": L.LayerNormalization()(inputs["p"]), "d": L.LayerNormalization()(inputs["q"])}
-    model = randomized(tf.keras.Model(inputs, outputs))
-    x = {"p": np.ones((2, 4), np.float32), "q": np.eye(2, 3, dtype=np.float32)}
-    session = onnxruntime.InferenceSession(
-        onnxnorm.convert(model).model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    assert {v.name for v in session.get_inputs()} == {"p", "q"}
-    wanted = model(x)
-    results = dict(zip((v.name for v in session.get_outputs()), session.run(None, x), strict=True))
-    np.testing.assert_allclose(results["s"], wanted["s"], atol=1e-5)
-    np.testing.assert_allclose(results["d"], wanted["d"], atol=1e-5)
-
-
 def test_layers_are_put_back() -> None:
     model = functional((6, 4), L.LayerNormalization())
     x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
@@ -323,15 +308,6 @@ def test_python_code_is_refused() -> None:
 
     with pytest.raises(onnxnorm.ConversionError, match="Python code"):
         onnxnorm.convert(functional((6, 4), Python()))
-
-
-def test_model_without_known_inputs_is_refused() -> None:
-    class Never(tf.keras.Model):
-        def call(self, x: Any) -> Any:
-            return x
-
-    with pytest.raises(onnxnorm.ConversionError, match="call it once, or pass input_signature"):
-        onnxnorm.convert(Never())
 
 
 @pytest.mark.parametrize(
