@@ -1,5 +1,5 @@
-// What becomes of normalized values on their way into Y: the residual is added, the activation applied. Compiled once
-// per instruction set: see kernels.cpp.
+// Activations that are worth a pass of their own over values that wait in the first-level cache. Compiled once per
+// instruction set: see kernels.cpp.
 #pragma once
 
 #include "kernels.h"
@@ -12,63 +12,38 @@ namespace {
 
 /// x * gate; a gate that has closed stays closed for infinite x.
 template <class V>
-inline V gated(V x, V gate) {
+[[gnu::always_inline]] inline V gated(V x, V gate) {
   return gate == 0 ? V{} : x * gate;
 }
 
 /// gamma * x, and gamma * alpha * (exp(x) - 1) below 0.
 template <class V, class C>
-inline V exponential_unit(V x, C alpha, C gamma) {
-  return x < 0 ? expm1_of_negative(x < 0 ? x : V{}) * (gamma * alpha) : x * gamma;
+[[gnu::always_inline]] inline V exponential_unit(V x, C alpha, C gamma) {
+  return x < 0 ? expm1_of_negative(x) * (gamma * alpha) : x * gamma;
 }
 
-/// The activations, each as `apply(x, parameters)`.
-struct Identity {
-  template <class V, class C>
-  static V apply(V x, const C*) {
-    return x;
-  }
-};
-struct Relu {
-  template <class V, class C>
-  static V apply(V x, const C*) {
-    return x < 0 ? V{} : x;
-  }
-};
-struct Clip {
-  template <class V, class C>
-  static V apply(V x, const C* limits) {
-    const V raised = x < limits[0] ? V{} + limits[0] : x;
-    return raised > limits[1] ? V{} + limits[1] : raised;
-  }
-};
-struct LeakyRelu {
-  template <class V, class C>
-  static V apply(V x, const C* alpha) {
-    return x < 0 ? x * *alpha : x;
-  }
-};
+/// The activations that are not straight lines, each as `apply(x, parameters)`.
 struct Elu {
   template <class V, class C>
-  static V apply(V x, const C* alpha) {
+  [[gnu::always_inline]] static V apply(V x, const C* alpha) {
     return exponential_unit(x, *alpha, C(1));
   }
 };
 struct Selu {
   template <class V, class C>
-  static V apply(V x, const C* alpha_and_gamma) {
+  [[gnu::always_inline]] static V apply(V x, const C* alpha_and_gamma) {
     return exponential_unit(x, alpha_and_gamma[0], alpha_and_gamma[1]);
   }
 };
 struct Gelu {
   template <class V, class C>
-  static V apply(V x, const C*) {
+  [[gnu::always_inline]] static V apply(V x, const C*) {
     return gated(x, normal_distribution(x));
   }
 };
 struct FastGelu {
   template <class V, class C>
-  static V apply(V x, const C*) {
+  [[gnu::always_inline]] static V apply(V x, const C*) {
     // sigmoid(2 * u) is 0.5 * (1 + tanh(u)), and loses nothing where tanh is close to -1.
     constexpr C linear = C(1.5957691216057307117), cubic = C(0.071354816272600249);
     return gated(x, sigmoid(x * (x * x * cubic + linear)));
@@ -76,53 +51,55 @@ struct FastGelu {
 };
 struct Swish {
   template <class V, class C>
-  static V apply(V x, const C* alpha) {
+  [[gnu::always_inline]] static V apply(V x, const C* alpha) {
     return gated(x, sigmoid(x * *alpha));
   }
 };
 struct Sigmoid {
   template <class V, class C>
-  static V apply(V x, const C*) {
+  [[gnu::always_inline]] static V apply(V x, const C*) {
     return sigmoid(x);
   }
 };
 struct Tanh {
   template <class V, class C>
-  static V apply(V x, const C*) {
+  [[gnu::always_inline]] static V apply(V x, const C*) {
     return tanh(x);
   }
 };
 struct Softplus {
   template <class V, class C>
-  static V apply(V x, const C*) {
+  [[gnu::always_inline]] static V apply(V x, const C*) {
     return (x < 0 ? V{} : x) + log1p_of_fraction(exp(-absolute(x)));
   }
 };
 struct HardSwish {
   template <class V, class C>
-  static V apply(V x, const C*) {
-    constexpr C limits[] = {0, 6};
-    return gated(x, Clip::apply(x + C(3), limits) * C(1.0 / 6));
+  [[gnu::always_inline]] static V apply(V x, const C*) {
+    return gated(x, clamp(x + C(3), C(0), C(6)) * C(1.0 / 6));
   }
 };
 
 template <class T, class Function>
 void finish(const Finish& task, const void* values, int64_t index, int64_t count, void* y) {
   using C = Compute<T>;
+  using V = Vector<C>;
   const C* from = static_cast<const C*>(values);
+  const T* residual = task.residual ? static_cast<const T*>(task.residual) + index : nullptr;
   T* to = static_cast<T*>(y) + index;
   const C parameters[] = {static_cast<C>(task.parameters[0]), static_cast<C>(task.parameters[1])};
-  if (task.residual) {
-    const T* residual = static_cast<const T*>(task.residual) + index;
-    for_vectors<C>(count, [&](int64_t i, auto extent) {
-      const Vector<C> sum = load(from + i, extent, Vector<C>{}) + load(residual + i, extent, Vector<C>{});
-      store(Function::apply(sum, parameters), to + i, extent);
-    });
-    return;
+  int64_t i = 0;
+  if (residual) {
+    for (; i + lanes<C> <= count; i += lanes<C>) {
+      store(Function::apply(load(from + i) + load(residual + i), parameters), to + i);
+    }
+  } else {
+    for (; i + lanes<C> <= count; i += lanes<C>) store(Function::apply(load(from + i), parameters), to + i);
   }
-  for_vectors<C>(count, [&](int64_t i, auto extent) {
-    store(Function::apply(load(from + i, extent, Vector<C>{}), parameters), to + i, extent);
-  });
+  if (i == count) return;
+  const Part part{count - i};
+  const V rest = load(from + i, part, V{});
+  store(Function::apply(residual ? rest + load(residual + i, part, V{}) : rest, parameters), to + i, part);
 }
 
 /// to[i] = from[i] + other[i], rounded to the storage type.

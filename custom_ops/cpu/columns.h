@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "output.h"
 #include "runs.h"
 #include "vector.h"
 
@@ -227,29 +228,29 @@ struct ColumnMaps {
   Columns<C> bias;
 };
 
-/// `Y` is the storage type or the compute type.
-template <class T, class Y>
-inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const ColumnMaps<Compute<T>>& maps, Y* y,
-                       int64_t y_pitch) {
+/// The sink's rows are `y_pitch` apart.
+template <class T, class Sink>
+inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const ColumnMaps<Compute<T>>& maps,
+                       const Sink& sink, int64_t y_pitch) {
   using C = Compute<T>;
   int64_t r = 0;
   for (; width < 128 && r + 4 <= rows; r += 4) {
     const T* from = x + r * pitch;
-    Y* to = y + r * y_pitch;
     for_vectors<C>(width, [&](int64_t c, auto extent) {
       const Vector<C> k = load(maps.shift + c), factor = load(maps.factor + c), bias = load(maps.bias + c);
       const Vector<C> d0 = load(from + c, extent, k) - k, d1 = load(from + pitch + c, extent, k) - k;
       const Vector<C> d2 = load(from + 2 * pitch + c, extent, k) - k, d3 = load(from + 3 * pitch + c, extent, k) - k;
-      store(d0 * factor + bias, to + c, extent);
-      store(d1 * factor + bias, to + y_pitch + c, extent);
-      store(d2 * factor + bias, to + 2 * y_pitch + c, extent);
-      store(d3 * factor + bias, to + 3 * y_pitch + c, extent);
+      const int64_t to = r * y_pitch + c;
+      sink.put(d0 * factor + bias, to, extent);
+      sink.put(d1 * factor + bias, to + y_pitch, extent);
+      sink.put(d2 * factor + bias, to + 2 * y_pitch, extent);
+      sink.put(d3 * factor + bias, to + 3 * y_pitch, extent);
     });
   }
   for (; r < rows; ++r) {
     for_vectors<C>(width, [&](int64_t c, auto extent) {
       const Vector<C> d = load(x + r * pitch + c, extent, Vector<C>{}) - load(maps.shift + c);
-      store(d * load(maps.factor + c) + load(maps.bias + c), y + r * y_pitch + c, extent);
+      sink.put(d * load(maps.factor + c) + load(maps.bias + c), r * y_pitch + c, extent);
     });
   }
 }
@@ -260,16 +261,15 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
                      const ColumnMaps<Compute<T>>& maps) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + index;
-  if (!task.finish) {
-    apply_rows(x, rows, pitch, width, maps, static_cast<T*>(task.y) + index, pitch);
-    return;
-  }
-  static_assert(unfinished_count<C> >= max_columns, "a block holds at least a row");
-  alignas(vector_bytes) C values[unfinished_count<C>];
-  const int64_t block = unfinished_count<C> / width;
+  const bool done = straight<T>(task.finish, task.y, index,
+                                [&](const auto& sink) { apply_rows(x, rows, pitch, width, maps, sink, pitch); });
+  if (done) return;
+  static_assert(most_waiting<C> >= max_columns, "a block holds at least a row");
+  alignas(vector_bytes) C values[most_waiting<C>];
+  const int64_t block = most_waiting<C> / width;
   for (int64_t begin = 0; begin < rows; begin += block) {
     const int64_t size = smaller(block, rows - begin);
-    apply_rows(x + begin * pitch, size, pitch, width, maps, values, width);
+    apply_rows(x + begin * pitch, size, pitch, width, maps, Plain<C>{values}, width);
     const int64_t first = index + begin * pitch;
     if (pitch == width) {
       task.finish->run(*task.finish, values, first, size * width, task.y);

@@ -28,19 +28,19 @@ void widen(const void* from, int64_t stride, int64_t count, void* to) {
 
 template <class T>
 constexpr ElementKernels kernels_for() {
-  return {&normalize_runs<T>,
-          &run_moments<T>,
-          &apply_run<T>,
-          &normalize_columns<T>,
-          &column_moments<T>,
-          &apply_columns<T>,
-          &normalize_strided<T>,
-          &merge_moments,
-          &add<T>,
-          {&finish<T, Identity>, &finish<T, Relu>, &finish<T, Clip>, &finish<T, LeakyRelu>, &finish<T, Elu>,
-           &finish<T, Selu>, &finish<T, Gelu>, &finish<T, FastGelu>, &finish<T, Swish>, &finish<T, Sigmoid>,
-           &finish<T, Tanh>, &finish<T, Softplus>, &finish<T, HardSwish>},
-          &widen<T>};
+  return {
+      &normalize_runs<T>,
+      &run_moments<T>,
+      &apply_run<T>,
+      &normalize_columns<T>,
+      &column_moments<T>,
+      &apply_columns<T>,
+      &normalize_strided<T>,
+      &merge_moments,
+      &add<T>,
+      {nullptr, nullptr, nullptr, nullptr, &finish<T, Elu>, &finish<T, Selu>, &finish<T, Gelu>, &finish<T, FastGelu>,
+       &finish<T, Swish>, &finish<T, Sigmoid>, &finish<T, Tanh>, &finish<T, Softplus>, &finish<T, HardSwish>},
+      &widen<T>};
 }
 
 }  // namespace

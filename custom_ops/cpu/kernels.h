@@ -30,12 +30,16 @@ struct Affine {
   int64_t inner;
 };
 
-/// What is done to normalized values before they are stored.
+/// What is done to normalized values before they are stored: the residual is added and the activation applied, which
+/// for value v is min(max(v < 0 ? v * slope : v, low), high) or, where there is `run`, what that does.
 struct Finish {
   /// To `count` values in the compute type that belong at flat index `index` of Y.
   void (*run)(const Finish&, const void* values, int64_t index, int64_t count, void* y);
   const void* residual;  // null: none
   double parameters[2];
+  double slope;
+  double low;
+  double high;
 };
 
 /// Groups that are dense runs of X, or `runs` runs of `depth` elements, `pitch` apart.
@@ -100,7 +104,7 @@ struct ElementKernels {
   /// to[i] = from[i] + other[i] from flat index `index` on, rounded to the element type.
   void (*add)(const void* from, const void* other, int64_t index, int64_t count, void* to);
 
-  /// By Activation.
+  /// By Activation; null for those that are straight lines.
   decltype(Finish::run) finish[activation_count];
 
   /// to[i] = from[i * stride] in the compute type.

@@ -11,73 +11,69 @@ namespace {
 
 /// c[0] + c[1] * x + ...
 template <class V, class C, int64_t count>
-inline V polynomial(V x, const C (&c)[count]) {
+[[gnu::always_inline]] inline V polynomial(V x, const C (&c)[count]) {
   V sum = x * c[count - 1] + c[count - 2];
 #pragma GCC unroll 16
   for (int64_t i = count - 3; i >= 0; --i) sum = sum * x + c[i];
   return sum;
 }
 
-template <class V>
-inline V absolute(V x) {
-  return x < 0 ? -x : x;
-}
+inline Vector<float> absolute(Vector<float> x) { return (Vector<float>)((Bits)x & 0x7fffffffu); }
+inline Vector<double> absolute(Vector<double> x) { return x < 0 ? -x : x; }
 
-/// 2^n as a factor, for a normal result.
-inline Vector<float> power_of_two(VectorTypes<float>::index n) { return (Vector<float>)((n + 127) << 23); }
+/// exp(r) = (1 + r * rising(r)) for |r| up to half of log(2).
+constexpr float rising[] = {1, 0.5f, 0.16666666f, 0.04166648f, 0.0083334204f, 0.0013933482f, 0.00019824035f};
 
-/// x = n * log(2) + r with |r| at most half of log(2); then exp(r) - 1 = p.
+/// x = n * log(2) + r with |r| at most half of log(2), for -88 <= x <= 89.
 struct Reduced {
-  explicit Reduced(Vector<float> x, Vector<float> rest = Vector<float>{}) {
+  [[gnu::always_inline]] explicit Reduced(Vector<float> x) {
     // Adding 1.5 * 2^23 leaves the nearest integer in the last bits.
     const Vector<float> shifted = x * 1.44269504f + 12582912.0f;
-    n = (VectorTypes<float>::index)shifted - 0x4b400000;
-    const Vector<float> whole = shifted - 12582912.0f;
-    const Vector<float> r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f + rest;
-    constexpr float rising[] = {0.16666666f, 0.04166648f, 0.0083334204f, 0.0013933482f, 0.00019824035f};
-    p = r + r * r * (r * polynomial(r, rising) + 0.5f);
+    const Vector<float> n = shifted - 12582912.0f;
+    r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    power = (Vector<float>)(((Bits)shifted << 23) + 0x3f800000u);
   }
 
-  VectorTypes<float>::index n;
-  Vector<float> p;
+  Vector<float> r;
+  Vector<float> power;  // 2^n; 0 for n = -127, infinite for n = 128
 };
 
-/// exp(x + rest), `rest` small beside x.
-inline Vector<float> exp(Vector<float> x, Vector<float> rest = Vector<float>{}) {
-  x = x < -105.0f ? Vector<float>{} - 105.0f : x;
-  x = x > 89.0f ? Vector<float>{} + 89.0f : x;
-  const Reduced reduced(x, rest);
-  // In two steps: 2^n itself may leave the range of normal numbers where the result does not.
-  const VectorTypes<float>::index half = reduced.n >> 1;
-  return (reduced.p + 1) * power_of_two(half) * power_of_two(reduced.n - half);
+/// exp(x + rest), `rest` small beside x; 0 where that is no normal number.
+[[gnu::always_inline]] inline Vector<float> exp(Vector<float> x, Vector<float> rest) {
+  const Reduced reduced(clamp(x, -88.0f, 89.0f));
+  const Vector<float> r = reduced.r + rest;
+  return (r * polynomial(r, rising) + 1) * reduced.power;
+}
+[[gnu::always_inline]] inline Vector<float> exp(Vector<float> x) {
+  const Reduced reduced(clamp(x, -88.0f, 89.0f));
+  return (reduced.r * polynomial(reduced.r, rising) + 1) * reduced.power;
 }
 
-/// exp(x) - 1 for x <= 0.
-inline Vector<float> expm1_of_negative(Vector<float> x) {
-  const Reduced reduced(x < -20.0f ? Vector<float>{} - 20.0f : x);
-  const Vector<float> power = power_of_two(reduced.n);
-  return reduced.p * power + (power - 1);
+/// exp(x) - 1 for x <= 0, and 0 above.
+[[gnu::always_inline]] inline Vector<float> expm1_of_negative(Vector<float> x) {
+  const Reduced reduced(clamp(x, -20.0f, 0.0f));
+  const Vector<float> scaled = reduced.r * reduced.power;
+  return scaled * polynomial(reduced.r, rising) + (reduced.power - 1);
 }
 
 /// log(1 + x) for 0 <= x <= 1: 2 * atanh(s) with s = x / (2 + x).
-inline Vector<float> log1p_of_fraction(Vector<float> x) {
-  constexpr float rising[] = {0.33333337f, 0.19999439f, 0.14308442f, 0.10713831f, 0.121504664f};
+[[gnu::always_inline]] inline Vector<float> log1p_of_fraction(Vector<float> x) {
+  constexpr float odd[] = {0.33333337f, 0.19999439f, 0.14308442f, 0.10713831f, 0.121504664f};
   const Vector<float> s = x / (x + 2);
   const Vector<float> square = s * s;
   const Vector<float> twice = s + s;
-  return twice + twice * square * polynomial(square, rising);
+  return twice + twice * square * polynomial(square, odd);
 }
 
-inline Vector<float> tanh(Vector<float> x) {
-  const Vector<float> fall = expm1_of_negative(-2 * absolute(x));
-  const Vector<float> magnitude = -fall / (fall + 2);
-  return x < 0 ? -magnitude : magnitude;
+[[gnu::always_inline]] inline Vector<float> tanh(Vector<float> x) {
+  const Vector<float> fall = expm1_of_negative(-2.0f * absolute(x));
+  const Bits sign = (Bits)x & 0x80000000u;
+  return (Vector<float>)((Bits)(-fall / (fall + 2)) | sign);
 }
 
 /// The probability that a normal variable is below x: exp(-x^2 / 2) * q(|x|) in the lower tail, q smooth.
-inline Vector<float> normal_distribution(Vector<float> x) {
-  const Vector<float> distance = absolute(x);
-  const Vector<float> t = distance > 14.5f ? Vector<float>{} + 14.5f : distance;
+[[gnu::always_inline]] inline Vector<float> normal_distribution(Vector<float> x) {
+  const Vector<float> t = clamp(absolute(x), 0.0f, 14.5f);
   // The square in two parts, the first one exact: what it lost would count as often as its size says.
   const Vector<float> head = (Vector<float>)((Bits)t & 0xfffff000u);
   const Vector<float> fall = exp(head * head * -0.5f, (t - head) * (t + head) * -0.5f);
@@ -97,7 +93,7 @@ inline Vector<double> exp(Vector<double> x) {
   return lane_by_lane(x, [](double value) { return __builtin_exp(value); });
 }
 inline Vector<double> expm1_of_negative(Vector<double> x) {
-  return lane_by_lane(x, [](double value) { return __builtin_expm1(value); });
+  return lane_by_lane(x, [](double value) { return __builtin_expm1(value < 0 ? value : 0); });
 }
 inline Vector<double> log1p_of_fraction(Vector<double> x) {
   return lane_by_lane(x, [](double value) { return __builtin_log1p(value); });
@@ -109,11 +105,10 @@ inline Vector<double> normal_distribution(Vector<double> x) {
   return lane_by_lane(x, [](double value) { return 0.5 * __builtin_erfc(value * -0.70710678118654752440); });
 }
 
-/// 1 / (1 + exp(-x)), by the exponential that falls.
+/// 1 / (1 + exp(-x))
 template <class V>
-inline V sigmoid(V x) {
-  const V fall = exp(-absolute(x));
-  return (x < 0 ? fall : V{} + 1) / (fall + 1);
+[[gnu::always_inline]] inline V sigmoid(V x) {
+  return 1 / (exp(-x) + 1);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -42,6 +43,20 @@ Rule rule_of(const Normalization& normalization) {
     default:
       return {1, 0, normalization.epsilon, 0, subtract_mean};
   }
+}
+
+Finish finish_of(const Normalization& normalization, const ElementKernels& kernels, const void* residual) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const double* const parameters = normalization.parameters;
+  const auto run = kernels.finish[static_cast<size_t>(normalization.activation)];
+  Finish finish{run, residual, {parameters[0], parameters[1]}, 1, -infinity, infinity};
+  if (normalization.activation == Activation::relu) finish.low = 0;
+  if (normalization.activation == Activation::leaky_relu) finish.slope = parameters[0];
+  if (normalization.activation == Activation::clip) {
+    finish.low = parameters[0];
+    finish.high = parameters[1];
+  }
+  return finish;
 }
 
 /// scale and bias in the compute type, as one pair of tables.
@@ -338,9 +353,7 @@ void normalize(const Normalization& normalization, Executor& executor) {
   const Rule rule = rule_of(normalization);
   const Sum sum{normalization, kernels};
   const void* const added_last = sum.needed() ? nullptr : normalization.residual;
-  const Finish finishing{kernels.finish[static_cast<size_t>(normalization.activation)],
-                         added_last,
-                         {normalization.parameters[0], normalization.parameters[1]}};
+  const Finish finishing = finish_of(normalization, kernels, added_last);
   const Finish* const finish = added_last || normalization.activation != Activation::none ? &finishing : nullptr;
   View view;
   if (!view_of(normalization, view)) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "output.h"
 #include "vector.h"
 
 namespace onnxnorm::cpu {
@@ -249,42 +250,36 @@ class AffineCursor {
   int64_t covered_;
 };
 
-/// Normalizes `count` elements from where the cursor stands. `Y` is the storage type or the compute type.
-template <class T, class Y>
-inline void apply_map(const T* x, Y* y, int64_t count, const Map<Compute<T>>& map, const Affine& affine,
+/// Normalizes `count` elements from where the cursor stands.
+template <class T, class Sink>
+inline void apply_map(const T* x, const Sink& sink, int64_t count, const Map<Compute<T>>& map, const Affine& affine,
                       AffineCursor& cursor) {
   using C = Compute<T>;
   const C* scale = static_cast<const C*>(affine.scale);
   const C* bias = static_cast<const C*>(affine.bias);
   const bool varies = affine.inner == 1 && affine.period > 1;
-  while (count > 0) {
-    const int64_t size = smaller(cursor.covered(), count);
+  int64_t size = 0;
+  for (int64_t begin = 0; begin < count; begin += size) {
+    size = smaller(cursor.covered(), count - begin);
+    const T* from = x + begin;
     const int64_t entry = cursor.entry();
     const C shift = map.shift;
     if (varies) {
       const C *scales = scale + entry, *biases = bias + entry;
       for_vectors<C>(size, [&](int64_t i, auto extent) {
-        const Vector<C> normalized = (load(x + i, extent, Vector<C>{}) - shift) * map.factor + map.offset;
-        store(normalized * load(scales + i, extent, Vector<C>{}) + load(biases + i, extent, Vector<C>{}), y + i,
-              extent);
+        const Vector<C> normalized = (load(from + i, extent, Vector<C>{}) - shift) * map.factor + map.offset;
+        sink.put(normalized * load(scales + i, extent, Vector<C>{}) + load(biases + i, extent, Vector<C>{}), begin + i,
+                 extent);
       });
     } else {
       const C factor = map.factor * scale[entry], offset = map.offset * scale[entry] + bias[entry];
       for_vectors<C>(size, [&](int64_t i, auto extent) {
-        store((load(x + i, extent, Vector<C>{}) - shift) * factor + offset, y + i, extent);
+        sink.put((load(from + i, extent, Vector<C>{}) - shift) * factor + offset, begin + i, extent);
       });
     }
     cursor.advance(size);
-    x += size;
-    y += size;
-    count -= size;
   }
 }
-
-/// What a block of values that wait to be finished takes of the first-level cache.
-constexpr int64_t unfinished_bytes = 8 << 10;
-template <class C>
-constexpr int64_t unfinished_count = unfinished_bytes / static_cast<int64_t>(sizeof(C));
 
 /// Where the normalized values of consecutive elements go: into Y, or block by block to what finishes them.
 template <class T>
@@ -298,31 +293,29 @@ class Output {
   Output& operator=(const Output&) = delete;
 
   void apply(const T* x, int64_t count, const Map<C>& map, const Affine& affine, AffineCursor& cursor) {
-    if (!finish_) {
-      apply_map(x, static_cast<T*>(y_) + index_, count, map, affine, cursor);
+    const bool done = straight<T>(finish_, y_, index_, [&](const auto& sink) {
+      apply_map(x, sink, count, map, affine, cursor);
       index_ += count;
-      return;
-    }
-    while (count > 0) {
-      const int64_t size = smaller(count, unfinished_count<C>);
-      apply_map(x, room_for(size), size, map, affine, cursor);
+    });
+    while (!done && count > 0) {
+      const int64_t size = smaller(count, most_waiting<C>);
+      apply_map(x, Plain<C>{room_for(size)}, size, map, affine, cursor);
       x += size;
       count -= size;
     }
   }
 
   void put(Vector<C> values, Part part) {
-    if (finish_) {
-      store(values, room_for(part.count), part);
-    } else {
-      store(values, static_cast<T*>(y_) + index_, part);
+    const bool done = straight<T>(finish_, y_, index_, [&](const auto& sink) {
+      sink.put(values, 0, part);
       index_ += part.count;
-    }
+    });
+    if (!done) store(values, room_for(part.count), part);
   }
 
  private:
   C* room_for(int64_t count) {
-    if (waiting_ + count > unfinished_count<C>) flush();
+    if (waiting_ + count > most_waiting<C>) flush();
     waiting_ += count;
     return values_ + waiting_ - count;
   }
@@ -337,7 +330,7 @@ class Output {
   void* y_;
   int64_t index_;  // of the first value that waits, or else of the next one
   int64_t waiting_ = 0;
-  alignas(vector_bytes) C values_[unfinished_count<C>];
+  alignas(vector_bytes) C values_[most_waiting<C>];
 };
 
 /// Rows no longer than a vector, each held in one from first to last. scale and bias are those of every row.

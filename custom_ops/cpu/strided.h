@@ -4,6 +4,7 @@
 
 #include "element.h"
 #include "kernels.h"
+#include "output.h"
 #include "vector.h"
 
 namespace onnxnorm::cpu {
@@ -69,11 +70,10 @@ void normalize_strided(const StridedTask& task) {
       const double result =
           normalized * value<T>(from.scale, group.scale + at.scale) + value<T>(from.bias, group.bias + at.bias);
       const Compute<T> narrowed = static_cast<Compute<T>>(result);
-      if (task.finish) {
-        task.finish->run(*task.finish, &narrowed, group.x + at.x, 1, from.y);
-      } else {
-        put(narrowed, static_cast<T*>(from.y) + group.x + at.x);
-      }
+      const int64_t index = group.x + at.x;
+      const bool done =
+          straight<T>(task.finish, from.y, index, [&](const auto& sink) { sink.put(broadcast(narrowed), 0, Part{1}); });
+      if (!done) task.finish->run(*task.finish, &narrowed, index, 1, from.y);
     }
   }
 }

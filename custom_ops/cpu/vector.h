@@ -66,6 +66,23 @@ inline Vector<C> broadcast(C value) {
   return value - Vector<C>{};
 }
 
+/// Lane by lane; NaN stays NaN.
+template <class C>
+inline Vector<C> clamp(Vector<C> value, C low, C high) {
+  const Vector<C> raised = value < low ? broadcast(low) : value;
+  return raised > high ? broadcast(high) : raised;
+}
+#if defined(__AVX512F__)
+// Of two operands one of which is NaN, these instructions return the second.
+inline Vector<float> clamp(Vector<float> value, float low, float high) {
+  return _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), value));
+}
+#elif defined(__AVX2__)
+inline Vector<float> clamp(Vector<float> value, float low, float high) {
+  return _mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), value));
+}
+#endif
+
 inline Vector<float> load(const float* from, Whole = {}) {
   return *reinterpret_cast<const VectorTypes<float>::stored*>(from);
 }
@@ -174,18 +191,12 @@ inline void store(Vector<double> value, double* to, Part part) {
 }
 #endif
 
-/// One element in the compute type, and back.
+/// One element in the compute type.
 inline float value_at(const float* from) { return *from; }
 inline double value_at(const double* from) { return *from; }
 template <class T>
 inline float value_at(const T* from) {
   return load(from, Part{1}, Vector<float>{})[0];
-}
-inline void put(float value, float* to) { *to = value; }
-inline void put(double value, double* to) { *to = value; }
-template <class T>
-inline void put(float value, T* to) {
-  store(broadcast(value), to, Part{1});
 }
 
 /// Lane by lane: 0 1 2 3 and 4 5 6 7 give 0 4 1 5 (low) and 2 6 3 7 (high).

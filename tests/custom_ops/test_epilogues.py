@@ -184,7 +184,10 @@ def test_activations_over_the_whole_range(name: str, element: str) -> None:
         steepness = STEEPNESS.get((name, element), np.ones_like)
         steep = np.maximum(1, steepness(np.abs(x.astype(np.float64))))
         exact = expected.astype(element).astype(np.float64)
-        allowed = ULPS[element] * unit * steep * np.abs(expected) + float(np.finfo(element).tiny)
+        # A gate below the normal numbers is 0.
+        allowed = ULPS[element] * unit * steep * np.abs(expected) + 1000 * float(
+            np.finfo(element).tiny
+        )
         wrong = ~(
             (y == exact) | (np.isnan(y) & np.isnan(exact)) | (np.abs(y - expected) <= allowed)
         )
