@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from models.networks import NETWORKS, Network
 from tools import environment
 from tools.latency import Timing
-from tools.network_study import CUSTOM, PLAIN, Settings, Study, study
+from tools.network_study import CUSTOM, OPTIMIZED, PLAIN, Settings, Study, study
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -38,7 +38,8 @@ _COLUMNS = (
     "folded",
     "parity",
     "plain ms",
-    "ours ms",
+    "custom ms",
+    "optimized ms",
     "faster",
     "conversion s",
     "ratio",
@@ -93,7 +94,7 @@ def networks(
             told = ", ".join(one.decomposed)
             console.print(f"{one.name}: normalized by operations: {told}", markup=False)
         if not one.passed:
-            console.print(one.parity, markup=False)
+            console.print("\n".join(one.parity), markup=False)
     versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
     console.print(f"{where.processor}, {where.system}, {settings.threads} threads; {versions}")
     if not all(one.passed for one in found):
@@ -122,7 +123,7 @@ def _table(found: list[Study]) -> Table:
 
 
 def _cells(one: Study) -> list[str]:
-    faster = one.times_faster.get(CUSTOM)
+    faster = one.times_faster.get(OPTIMIZED)
     return [
         one.name,
         _pair(one, "nodes"),
@@ -132,6 +133,7 @@ def _cells(one: Study) -> list[str]:
         "pass" if one.passed else "FAIL",
         _milliseconds(one.timings.get(PLAIN)),
         _milliseconds(one.timings[CUSTOM]),
+        _milliseconds(one.timings[OPTIMIZED]),
         "-" if faster is None else f"{faster:.2f}×",
         " → ".join(f"{s:.1f}" for s in one.conversion.values()),
         "-" if one.conversion_ratio is None else f"{one.conversion_ratio:.2f}",
@@ -139,8 +141,9 @@ def _cells(one: Study) -> list[str]:
 
 
 def _pair(one: Study, what: str) -> str:
-    before = getattr(one.graphs[PLAIN], what) if PLAIN in one.graphs else "fails"
-    return f"{before} → {getattr(one.graphs[CUSTOM], what)}"
+    before = str(getattr(one.graphs[PLAIN], what)) if PLAIN in one.graphs else "fails"
+    after = [getattr(one.graphs[form], what) for form in (CUSTOM, OPTIMIZED)]
+    return " → ".join([before, *map(str, dict.fromkeys(after))])
 
 
 def _milliseconds(timing: Timing | None) -> str:

@@ -10,7 +10,7 @@ import onnxnorm
 
 
 def session(path: Path, threads: int, with_library: bool) -> Any:
-    """A session on the CPU.
+    """A session on the CPU that runs the graph as it is in the file.
 
     Args:
         path: of the ONNX file.
@@ -24,7 +24,7 @@ def session(path: Path, threads: int, with_library: bool) -> Any:
     # Otherwise the pool of one competitor goes on spinning in the turn of the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if with_library:
-        return onnxnorm.InferenceSession(path, sess_options=options)
+        onnxnorm.register(options)
     return onnxruntime.InferenceSession(
         os.fspath(path), options, providers=["CPUExecutionProvider"]
     )

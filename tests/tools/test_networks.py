@@ -26,7 +26,7 @@ def test_table_and_json(tmp_path: Path) -> None:
     (found,) = json.loads(file.read_text())["networks"]
     assert found["norm_nodes"] == found["layers"] == 3
     assert found["graphs"]["plain"]["nodes"] > found["graphs"]["custom"]["nodes"]
-    assert set(found["timings"]) == {"plain", "custom"}
+    assert set(found["timings"]) == {"plain", "custom", "optimized"}
 
 
 def test_unknown_network_is_refused() -> None:
