@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import tempfile
 import time
@@ -39,7 +40,7 @@ class Settings:
     """
 
     threads: int
-    rounds: int = 20
+    rounds: int = 10
     conversions: int = 2
     small: bool = False
 
@@ -65,8 +66,8 @@ class Study:
         norm_nodes: how many nodes these are.
         folded: normalization layers that are part of another layer's weights.
         decomposed: layers and functions that normalize and were converted by their operations.
-        passed: the verdict of `onnxnorm.verify` on both of our graphs.
-        parity: its summaries.
+        passed: the verdict of `onnxnorm.verify`, which runs our graph optimized.
+        parity: its summary.
         timings: of one run of the network, batch 1, by form.
         times_faster: than plain tf2onnx' graph, by form; empty after a failure.
         conversion: median seconds, by form.
@@ -82,7 +83,7 @@ class Study:
     folded: int
     decomposed: tuple[str, ...]
     passed: bool
-    parity: tuple[str, ...]
+    parity: str
     timings: Mapping[str, Timing]
     times_faster: Mapping[str, float]
     conversion: Mapping[str, float]
@@ -117,10 +118,12 @@ def study(network: Network, settings: Settings) -> Study:
         given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
         files[OPTIMIZED] = Path(name) / f"{OPTIMIZED}.onnx"
         onnx.save(onnxnorm.optimize(conversion.model), files[OPTIMIZED])
-        reports = [onnxnorm.verify(model, files[form], given) for form in (CUSTOM, OPTIMIZED)]
+        report = onnxnorm.verify(model, files[CUSTOM], given)
         parameters = model.count_params()
+        # What TensorFlow holds is not to stand in the way of the race, nor of the next network.
         del model
         tf.keras.backend.clear_session()
+        gc.collect()
         times = _race(files, inputs, settings)
         graphs = {form: _graph(onnx.load(path)) for form, path in files.items()}
     by_lowering: dict[str, list[LayerRecord]] = {}
@@ -136,8 +139,8 @@ def study(network: Network, settings: Settings) -> Study:
         norm_nodes=sum(len(record.nodes) for record in ours),
         folded=len(by_lowering.get("folded", [])),
         decomposed=tuple(record.name for record in by_lowering.get("decomposed", [])),
-        passed=all(reports),
-        parity=tuple(report.summary() for report in reports),
+        passed=report.passed,
+        parity=report.summary(),
         timings={form: latency.timing(own) for form, own in times.items()},
         times_faster={
             form: latency.times_faster(own, times[PLAIN])

@@ -77,14 +77,13 @@ def networks(
     chosen = _chosen(names)
     settings = Settings(threads or environment.available_cores(), rounds, conversions, small)
     found = []
+    where = environment.describe()
     for network in chosen:
         _say(f"{network.name} ...")
         found.append(study(network, settings))
-    where = environment.describe()
-    if json_file:
-        everything = {"environment": asdict(where), "settings": asdict(settings)}
-        everything["networks"] = [asdict(one) for one in found]
-        json_file.write_text(json.dumps(everything, indent=2) + "\n")
+        if json_file:
+            # After each, as all of them take long.
+            _write(json_file, where, settings, found)
     console = _stdout()
     console.print(_table(found))
     for one in found:
@@ -94,7 +93,7 @@ def networks(
             told = ", ".join(one.decomposed)
             console.print(f"{one.name}: normalized by operations: {told}", markup=False)
         if not one.passed:
-            console.print("\n".join(one.parity), markup=False)
+            console.print(one.parity, markup=False)
     versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
     console.print(f"{where.processor}, {where.system}, {settings.threads} threads; {versions}")
     if not all(one.passed for one in found):
@@ -111,6 +110,14 @@ def _chosen(names: list[str] | None) -> list[Network]:
         told = "; ".join(f"{name} needs {', '.join(needs)}" for name, needs in missing.items())
         _refuse(f"{told}: not installed")
     return [network for network in chosen if network.name not in missing]
+
+
+def _write(
+    path: Path, where: environment.Environment, settings: Settings, found: list[Study]
+) -> None:
+    everything = {"environment": asdict(where), "settings": asdict(settings)}
+    everything["networks"] = [asdict(one) for one in found]
+    path.write_text(json.dumps(everything, indent=2) + "\n")
 
 
 def _table(found: list[Study]) -> Table:

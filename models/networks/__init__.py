@@ -76,7 +76,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
             Network("dcgan", "DCGAN generator", "instance"),
             Network("vit", "ViT-Tiny/16", "layer", ("keras_hub",)),
             Network("bert", "BERT-Small", "layer", ("keras_hub",)),
-            Network("gpt2", "GPT-2", "layer", ("keras_hub",)),
+            Network("gpt2", "GPT-2, 6 blocks of 384", "layer", ("keras_hub",)),
             Network("swin_v2_tiny", "Swin-V2-Tiny", "layer", ("keras_cv_attention_models",)),
             Network("coatnet0", "CoAtNet-0", "layer", ("keras_cv_attention_models",)),
             Network("layer_norm_lstm", "two-layer LSTM", "layer", ("tensorflow_addons",)),

@@ -26,8 +26,8 @@ class Config:
 
     length: int = 128
     vocabulary: int = 50257
-    blocks: int = 12
-    width: int = 768
+    blocks: int = 6
+    width: int = 384
 
 
 FULL = Config()
@@ -39,7 +39,7 @@ def build(config: Config) -> tf.keras.Model:
     backbone = GPT2Backbone(
         vocabulary_size=config.vocabulary,
         num_layers=config.blocks,
-        num_heads=12,
+        num_heads=6,
         hidden_dim=config.width,
         intermediate_dim=4 * config.width,
         max_sequence_length=1024,
