@@ -65,8 +65,8 @@ def load(path: Path, safe_mode: bool = True) -> Any:
         raise ModelFileError(_why_not(path, description, major, error)) from error
     if not isinstance(model, tf.keras.Model):
         raise ModelFileError(
-            f"{path}: a SavedModel without Keras layers; save it again with model.save, or "
-            "convert the model object"
+            f"{path}: holds a {type(model).__name__}, not a Keras model; save the model with "
+            "model.save, or convert the model object"
         )
     return model
 
@@ -92,11 +92,19 @@ def _describe(path: Path) -> _Description:
 
 
 def _describe_saved_model(path: Path) -> _Description:
-    if not (path / "saved_model.pb").is_file():
+    graph, metadata = path / "saved_model.pb", path / "keras_metadata.pb"
+    if not graph.is_file():
         raise ModelFileError(f"{path}: no saved_model.pb in it, so it is no SavedModel directory")
-    metadata = path / "keras_metadata.pb"
-    text = metadata.read_bytes().decode("utf-8", "replace") if metadata.is_file() else ""
-    return _Description("SavedModel", "2", text)
+    if metadata.is_file():
+        return _Description("SavedModel", "2", metadata.read_bytes().decode("utf-8", "replace"))
+    # TensorFlow before 2.5 kept the layers' configurations in the graph's file.
+    content = graph.read_bytes()
+    if b"_tf_keras_" not in content:
+        raise ModelFileError(
+            f"{path}: a SavedModel without Keras layers, such as model.export and "
+            "tf.saved_model.save write; save the model with model.save, or convert the model object"
+        )
+    return _Description("SavedModel", "2", content.decode("utf-8", "replace"))
 
 
 def _describe_archive(path: Path) -> _Description:

@@ -16,12 +16,13 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 import onnxnorm  # noqa: E402
-from onnxnorm import ConversionError, MissingDependencyError, ModelFileError  # noqa: E402
+from onnxnorm import ConversionError, ModelFileError  # noqa: E402
 from onnxnorm.frameworks.files import load  # noqa: E402
 from tests.conversion.keras_cases import KERAS_2, Subclassed, functional, randomized  # noqa: E402
 from tests.conversion.test_conversion import norm_nodes, run  # noqa: E402
 
 L = tf.keras.layers
+KERAS_VERSION = "2.15.0" if KERAS_2 else "3.15.1"
 SUFFIXES = [".keras", ".h5", *([""] if KERAS_2 else [])]
 X = np.random.default_rng(3).normal(size=(2, 8, 8, 3)).astype(np.float32)
 
@@ -140,7 +141,6 @@ def test_weights_without_a_model(tmp_path: Path) -> None:
         load(path)
 
 
-@needs_addons
 def test_saved_model_without_keras(tmp_path: Path) -> None:
     class Plain(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
@@ -174,15 +174,9 @@ def test_names_that_loading_would_import_are_refused(
     entry: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.keras"
-    functional((4,), L.Dense(3, activation="relu")).save(path)
-    with zipfile.ZipFile(path) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(contents["config.json"])
+    config = written(2 if KERAS_2 else 3)
     config["config"]["layers"][1]["config"]["activation"] = entry
-    contents["config.json"] = json.dumps(config).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
+    write_archive(path, KERAS_VERSION, config)
     with pytest.raises(ModelFileError, match=message):
         load(path)
 
@@ -259,17 +253,72 @@ def test_restored_layers_that_share_a_name_are_refused(tmp_path: Path) -> None:
         onnxnorm.convert(tmp_path / "model")
 
 
-@pytest.mark.skipif(KERAS_2, reason="needs a Keras without TensorFlow Addons")
-def test_addons_file_in_the_wrong_world(tmp_path: Path) -> None:
-    path = tmp_path / "model.keras"
-    functional((4,), L.Dense(3)).save(path)
-    with zipfile.ZipFile(path) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(contents["config.json"])
-    config["config"]["layers"][1]["registered_name"] = "Addons>GroupNormalization"
-    contents["config.json"] = json.dumps(config).encode()
+def test_exported_model(tmp_path: Path) -> None:
+    functional((4,), L.Dense(3)).export(str(tmp_path / "exported"))
+    with pytest.raises(ModelFileError, match="without Keras layers, such as model"):
+        load(tmp_path / "exported")
+
+
+def write_archive(path: Path, version: str, config: Any) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    with pytest.raises((ModelFileError, MissingDependencyError), match=r"onnxnorm\[tfa\]"):
+        archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+        archive.writestr("config.json", json.dumps(config))
+
+
+def write_hdf5(path: Path, version: str, config: Any) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = version
+        file.attrs["model_config"] = json.dumps(config)
+        file.create_group("model_weights").attrs["layer_names"] = []
+
+
+def write_saved_model(path: Path, version: str, config: Any) -> None:
+    path.mkdir()
+    (path / "saved_model.pb").write_bytes(b"\x08\x01")
+    (path / "keras_metadata.pb").write_bytes(json.dumps(config).encode())
+
+
+WRITERS = {".keras": write_archive, ".h5": write_hdf5, "": write_saved_model}
+
+
+def written(keras: int, class_name: str = "Dense", **names: str) -> dict[str, Any]:
+    """What a functional model of one layer looks like in the files of one Keras."""
+    shape = {2: "batch_input_shape", 3: "batch_shape"}[keras]
+    module = {2: "keras.src.engine.functional", 3: "keras.src.models.functional"}[keras]
+    inputs = {"name": "x", shape: [None, 4], "dtype": "float32"}
+    layers = [
+        {"module": "keras.layers", "class_name": "InputLayer", "config": inputs, "name": "x"},
+        {"class_name": class_name, "config": {"name": "y"}, "name": "y", **names},
+    ]
+    for layer in layers:
+        layer["inbound_nodes"] = []
+    config = {"name": "m", "layers": layers, "input_layers": [], "output_layers": []}
+    return {"module": module, "class_name": "Functional", "config": config}
+
+
+ADDONS = written(2, "Addons>GroupNormalization", registered_name="Addons>GroupNormalization")
+# What the installed Keras cannot load, though nothing of the other Keras is installed to write it.
+OTHER_WORLD = (
+    [
+        (suffix, "3.15.1", written(3), r"saved by Keras 3\.15\.1.*\[keras\]")
+        for suffix in (".keras", ".h5")
+    ]
+    if KERAS_2
+    else [
+        (".keras", "2.15.0", written(2), r"saved by Keras 2\.15\.0.*\[tfa\]"),
+        ("", "2.15.0", written(2), r"saved by Keras 2.*\[tfa\]"),
+        *((suffix, "2.15.0", ADDONS, r"TensorFlow Addons layers.*\[tfa\]") for suffix in WRITERS),
+    ]
+)
+
+
+@pytest.mark.parametrize(("suffix", "version", "config", "message"), OTHER_WORLD)
+def test_file_of_the_other_world(
+    suffix: str, version: str, config: Any, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    WRITERS[suffix](path, version, config)
+    with pytest.raises(ModelFileError, match=message):
         load(path)

@@ -45,7 +45,7 @@ def normalization(layer: Any, x: Array) -> Array:
     """By the operator's plain numpy reference, epsilon rounded as the float32 graph holds it."""
     known = frameworks.recognize(layer)
     assert known is not None
-    spec = known.formula(layer, x.shape).spec
+    spec = known.fitted(tuple(x.shape)).spec
     operator = opset.OPERATORS[spec.operator]
     attributes = {**operator.attributes_of(spec), "epsilon": float(np.float32(spec.epsilon))}
     return operator.reference(x, *float64_weights(layer), **attributes)
