@@ -18,12 +18,15 @@ FormulaOf = Callable[[Any, Shape], Formula]
 _Function = TypeVar("_Function", bound=FormulaOf)
 _Callable = TypeVar("_Callable", bound=Callable[..., Any])
 
-# Package that defines the layers, and its major version where that matters -> our module for it.
+# Package that defines the layers, and its major version where that matters -> our module for it,
+# whose tables name classes, with the module within the package where the name alone is ambiguous.
 _FRAMEWORKS: Mapping[str, str] = {
     "tensorflow_addons": "onnxnorm.frameworks.tfa",
     "tf_keras": "onnxnorm.frameworks.tf_keras",
     "keras 2": "onnxnorm.frameworks.tf_keras",
     "keras 3": "onnxnorm.frameworks.keras3",
+    "keras_hub": "onnxnorm.frameworks.keras_hub",
+    "keras_nlp": "onnxnorm.frameworks.keras_hub",
 }
 
 # What a subclass may define without changing what the layer computes from its weights.
@@ -108,10 +111,20 @@ def recognize(layer: Any) -> KnownLayer | None:
         overridden = _overridden(layer, lineage[:position], base)
         if base in _ADAPTERS:
             return KnownLayer(layer, overridden, _ADAPTERS[base])
-        module = _framework(base.__module__.partition(".")[0])
-        name = base.__name__
-        if module is None:
-            continue
+        known = _known_class(layer, overridden, base)
+        if known is not None:
+            return known
+    return None
+
+
+def _known_class(layer: Any, overridden: tuple[str, ...], base: type) -> KnownLayer | None:
+    package = base.__module__.partition(".")[0]
+    if package == "keras":
+        package += " " + sys.modules["keras"].__version__.partition(".")[0]
+    if package not in _FRAMEWORKS:
+        return None
+    module: Any = import_module(_FRAMEWORKS[package])
+    for name in (base.__name__, f"{base.__module__.partition('.src.')[2]}.{base.__name__}"):
         if name in module.LAYERS:
             return KnownLayer(layer, overridden, module.LAYERS[name])
         if name in module.BATCH_LAYERS:
@@ -121,12 +134,6 @@ def recognize(layer: Any) -> KnownLayer | None:
             folded = "at inference a constant weight of the layer inside it"
             return KnownLayer(layer, overridden, None, folded, module.WRAPPERS[name])
     return None
-
-
-def _framework(package: str) -> Any:
-    if package == "keras":
-        package += " " + sys.modules["keras"].__version__.partition(".")[0]
-    return import_module(_FRAMEWORKS[package]) if package in _FRAMEWORKS else None
 
 
 def _overridden(layer: Any, subclasses: tuple[type, ...], base: type) -> tuple[str, ...]:

@@ -96,7 +96,9 @@ def test_table(name: str) -> None:
             np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.norms])
+@pytest.mark.parametrize(
+    "name", [n for n, case in CASES.items() if case.norms and " rank " not in n]
+)
 def test_no_transpose_more_than_without_norms(name: str) -> None:
     case = CASES[name]
     with_norms = onnxnorm.convert(case.model()).model

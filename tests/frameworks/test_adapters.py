@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ tf = pytest.importorskip("tensorflow")
 
 import onnxnorm  # noqa: E402
 from onnxnorm import ConversionError, Formula  # noqa: E402
-from onnxnorm.frameworks import recognize  # noqa: E402
+from onnxnorm.frameworks import keras_hub, recognize  # noqa: E402
 from onnxnorm.opset import OPERATORS  # noqa: E402
 from tests.conversion.keras_cases import KERAS_2, functional, randomized, tfa  # noqa: E402
 from tests.conversion.test_conversion import norm_nodes, run  # noqa: E402
@@ -189,6 +190,16 @@ def test_adapter_wants_a_class() -> None:
         onnxnorm.adapter(lambda layer, input_shape: None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("path", keras_hub.LAYERS)
+def test_formula_of_keras_hub(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    pytest.importorskip("keras_hub")
+    layer = getattr(import_module(f"keras_hub.src.{module}"), name)(epsilon=0.1)
+    layer.build((2, 3, 6))
+    x = np.random.default_rng(5).normal(size=(2, 3, 6)).astype(np.float32)
+    np.testing.assert_allclose(by_formula(randomized(layer), x), layer(x).numpy(), atol=1e-6)
+
+
 def test_example_of_the_docs() -> None:
     _, _, rest = DOCS.read_text().partition("```python\n")
     example, _, _ = rest.partition("```")
@@ -199,7 +210,8 @@ def test_docs_name_every_layer() -> None:
     from onnxnorm.frameworks import keras3, tf_keras, tfa
 
     text = DOCS.read_text()
-    for module in (keras3, tf_keras, tfa):
+    for module in (keras3, keras_hub, tf_keras, tfa):
         for table in (module.LAYERS, module.BATCH_LAYERS, module.WRAPPERS):
-            for name in table:
+            for path in table:
+                name = path.rpartition(".")[2]
                 assert f"{name}`" in text, name
