@@ -201,6 +201,8 @@ def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
             )
         inputs = next(iter(given.values()))
         others = [k for k, v in [*given.items()][1:] if v is not None and k != "training"]
+        if tf.nest.is_nested(inputs):
+            others.append("several inputs")
         if isinstance(inputs, (tf.RaggedTensor, tf.SparseTensor)):
             raise ConversionError(
                 f"layer {layer.name!r}: input is a {type(inputs).__name__}; only dense tensors "

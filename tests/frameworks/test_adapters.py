@@ -176,6 +176,21 @@ def test_argument_that_the_formula_does_not_know_decomposes_the_call() -> None:
     np.testing.assert_allclose(run(result.model, [X])[0], model(X).numpy(), atol=1e-5)
 
 
+def test_several_inputs_decompose_the_call() -> None:
+    class Sum(L.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs[0] + inputs[1]
+
+    @onnxnorm.adapter(Sum)
+    def wrong(layer: Any, input_shape: Any) -> Formula:
+        return Formula("RMSNormalization", axes=[-1], epsilon=1e-3)
+
+    a, b = tf.keras.Input((4,)), tf.keras.Input((4,))
+    with pytest.warns(UserWarning, match="'sum': called with several inputs"):
+        result = onnxnorm.convert(tf.keras.Model([a, b], Sum(name="sum")([a, b])))
+    assert [record.lowering for record in result.layers] == ["decomposed"]
+
+
 def test_failing_adapter_names_the_layer() -> None:
     @onnxnorm.adapter(Mine)
     def broken(layer: Any, input_shape: Any) -> Formula:
