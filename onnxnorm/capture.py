@@ -301,7 +301,15 @@ def layers(model: Any) -> Sequence[Any]:
         for own in new:
             found[id(own)] = own
             waiting += referenced(own, layer_class)
-    return list(found.values())
+    templates = {id(layer) for own in found.values() for layer in _template(own)}
+    return [layer for layer in found.values() if id(layer) not in templates or layer.built]
+
+
+def _template(layer: Any) -> Sequence[Any]:
+    """What a Bidirectional of Keras 2 was given and runs copies of."""
+    if not hasattr(layer, "forward_layer") or not hasattr(layer, "layer"):
+        return ()
+    return _tracked(layer.layer)
 
 
 def _tracked(layer: Any) -> Sequence[Any]:

@@ -182,12 +182,9 @@ class Hook:
         """Names the nodes after their layers; gives the model function bodies and layer records."""
         made = self._name_nodes(model)
         attach_functions(model)
-        built = {known.layer.name for known in self.known if known.layer.built}
         found = [
             _layer_record(known, [m for m in made if m[0].marker.layer == index])
             for index, known in enumerate(self.known)
-            # Not the template of copies that a wrapper such as Bidirectional runs.
-            if known.layer.built or known.layer.name not in built
         ]
         order = {node: place for place, (_, node) in enumerate(made)}
         found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))

@@ -457,7 +457,9 @@ if tfa is not None:
         "subclassed": Case(subclassed, (group(4), instance()), ((2, 8, 8, 3),), calls=2),
         "time distributed": Case(time_distributed, (group(2),), ((2, 5, 8, 8, 3),)),
         "recurrent, stacked": Case(recurrent(SIMPLE, LSTM), (), ((2, 5, 3),), calls=4),
-        "bidirectional": Case(recurrent(LSTM, wrap=L.Bidirectional), (), ((2, 5, 3),), calls=6),
+        "bidirectional": Case(
+            recurrent(LSTM, SIMPLE, wrap=L.Bidirectional), (), ((2, 5, 3),), calls=8
+        ),
         "filter response": Case(
             between_convolutions,
             (lambda: tfa.layers.FilterResponseNormalization(epsilon=-1e-3),),
