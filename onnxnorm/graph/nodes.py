@@ -59,9 +59,9 @@ def drop_unused_initializers(graph: onnx.GraphProto) -> None:
 
 def keep_only(field: Any, condition: Callable[[Any], bool]) -> None:
     """Removes from a repeated field of a message what does not meet the condition."""
-    kept = [entry for entry in field if condition(entry)]
-    del field[:]
-    field.extend(kept)
+    # One by one: putting back those that stay would copy them.
+    for index in reversed([i for i, entry in enumerate(field) if not condition(entry)]):
+        del field[index]
 
 
 def copy_fields(

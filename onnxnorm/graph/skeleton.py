@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 from onnx import helper
 
 from onnxnorm.graph.nodes import all_graphs, copy_fields, keep_only
 
-_SMALL = 1024
+_MOST_ELEMENTS = 256
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -34,4 +36,5 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _stays(tensor: onnx.TensorProto) -> bool:
     is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
-    return not is_external and tensor.ByteSize() <= _SMALL
+    # The size in bytes, or the data itself, would be had by copying it.
+    return not is_external and math.prod(tensor.dims) <= _MOST_ELEMENTS
