@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -89,6 +90,7 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
             its normalization layers cannot be traced.
     """
     tf = tensorflow()
+    check_model(model)
     own = signature.of_model(tf, model, input_signature)
     names = _unique(signature.input_names(model, own), set())
     specs = [
@@ -339,10 +341,10 @@ def _brief(error: Exception) -> str:
 
 
 def tensorflow() -> Any:
-    """The ``tensorflow`` module.
+    """The ``tensorflow`` module, with a Keras that runs on it.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: TensorFlow is not installed, or its Keras cannot be used.
     """
     try:
         import tensorflow as tf
@@ -351,4 +353,32 @@ def tensorflow() -> Any:
             f"TensorFlow cannot be imported ({error}): install 'onnxnorm[tfa]' for Keras 2 and "
             "Addons models, 'onnxnorm[keras]' for Keras 3 models"
         ) from error
+    try:
+        package = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
+    except (ImportError, RecursionError) as error:
+        # Without tf_keras, TensorFlow asks itself for it again and again.
+        raise MissingDependencyError(
+            "TensorFlow's Keras cannot be imported: with TF_USE_LEGACY_KERAS=1 it is the package "
+            "tf_keras; install that, or unset the variable"
+        ) from error
+    backend = package.backend.backend() if hasattr(package.backend, "backend") else "tensorflow"
+    if backend != "tensorflow":
+        raise MissingDependencyError(
+            f"Keras runs on {backend!r}, and conversion traces TensorFlow operations: save the "
+            "model, set KERAS_BACKEND=tensorflow, and load it in a new process"
+        )
     return tf
+
+
+def check_model(model: Any) -> None:
+    """Refuses what is no model of either Keras.
+
+    Raises:
+        ConversionError: it is something else.
+    """
+    bases = {(base.__module__.partition(".")[0], base.__name__) for base in type(model).__mro__}
+    if not bases & {("keras", "Model"), ("tf_keras", "Model")}:
+        raise ConversionError(
+            f"{type(model).__module__}.{type(model).__qualname__} is no Keras model; expected a "
+            "model or the path of one, and of a layer a model with it"
+        )

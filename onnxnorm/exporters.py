@@ -30,9 +30,11 @@ def hooks(model: Any) -> Iterator[dict[str, Any]]:
     The model and its layers are changed while it is open, and other threads' conversions wait.
 
     Raises:
+        ConversionError: ``model`` is no Keras model.
         MissingDependencyError: TensorFlow or tf2onnx is not installed.
     """
     import_tf2onnx()
+    capture.check_model(model)
     layers = capture.layers(model)
     with ONE_AT_A_TIME, _stand_ins(model), capture.markers(layers) as known:
         yield Hook(known, layers).arguments()
@@ -42,12 +44,12 @@ def hooks(model: Any) -> Iterator[dict[str, Any]]:
 def _stand_ins(model: Any) -> Iterator[None]:
     """Attributes of the model object alone, which are gone afterwards."""
     attributes: dict[str, Any] = {}
-    if "format" in inspect.signature(model.export).parameters:  # Keras 3
+    if "format" in inspect.signature(model.export).parameters:
         attributes["export"] = _exporter(model)
-        if not hasattr(model, "output_names") and getattr(model, "outputs", None):
-            # Keras 3's Sequential has none; tf2onnx then looks for its tensors by names that they
-            # no longer have in the trace.
-            attributes["output_names"] = [f"output_{i + 1}" for i in range(len(model.outputs))]
+    if not (hasattr(model, "output_names") and hasattr(model, "_get_save_spec")):
+        # Keras 3's Sequential, and all models before Keras 3.5: tf2onnx looks for their outputs by
+        # names that the trace does not have. Without names it numbers them.
+        attributes["output_names"] = None
     with capture.replaced([(model, name, value) for name, value in attributes.items()]):
         yield
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +18,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 import onnxnorm  # noqa: E402
-from onnxnorm import ConversionError, capture  # noqa: E402
+from onnxnorm import ConversionError, MissingDependencyError, capture  # noqa: E402
 from onnxnorm.graph.inspection import inspect  # noqa: E402
 from tests.conversion.keras_cases import KERAS_2, functional, randomized  # noqa: E402
 
@@ -263,6 +268,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
         {"p": FLOATS, "r": FLOATS},
         "takes p, q; input_signature has p, r",
     ),
+    "a layer": (norm, None, "LayerNormalization is no Keras model"),
+    "something else": (object, None, "builtins.object is no Keras model"),
     "sparse": (
         lambda: functional_of(sparse=True),
         None,
@@ -312,3 +319,27 @@ def test_weights_shared_between_models_that_convert_one_after_the_other() -> Non
         )
         (y,) = session.run(None, {session.get_inputs()[0].name: F})
         np.testing.assert_allclose(y, np.asarray(model(F)), atol=1e-5)
+
+
+def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if KERAS_2:
+        pytest.skip("Keras 2 has TensorFlow only")
+    import keras
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(MissingDependencyError, match=r"runs on 'jax'.*KERAS_BACKEND=tensorflow"):
+        onnxnorm.convert(fresh())
+
+
+def test_legacy_keras_that_is_not_installed() -> None:
+    if KERAS_2 or importlib.util.find_spec("tf_keras"):
+        pytest.skip("this TensorFlow has it")
+    code = "import onnxnorm; onnxnorm.convert('.')"
+    path = os.pathsep.join([str(Path(onnxnorm.__file__).parents[1]), *sys.path[1:]])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, "TF_USE_LEGACY_KERAS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert "MissingDependencyError: TensorFlow's Keras cannot be imported" in done.stderr
