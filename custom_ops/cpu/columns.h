@@ -236,21 +236,23 @@ inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, c
   int64_t r = 0;
   for (; width < 128 && r + 4 <= rows; r += 4) {
     const T* from = x + r * pitch;
+    const Sink to = sink.from(r * y_pitch);
     for_vectors<C>(width, [&](int64_t c, auto extent) {
       const Vector<C> k = load(maps.shift + c), factor = load(maps.factor + c), bias = load(maps.bias + c);
       const Vector<C> d0 = load(from + c, extent, k) - k, d1 = load(from + pitch + c, extent, k) - k;
       const Vector<C> d2 = load(from + 2 * pitch + c, extent, k) - k, d3 = load(from + 3 * pitch + c, extent, k) - k;
-      const int64_t to = r * y_pitch + c;
-      sink.put(d0 * factor + bias, to, extent);
-      sink.put(d1 * factor + bias, to + y_pitch, extent);
-      sink.put(d2 * factor + bias, to + 2 * y_pitch, extent);
-      sink.put(d3 * factor + bias, to + 3 * y_pitch, extent);
+      to.put(d0 * factor + bias, c, extent);
+      to.put(d1 * factor + bias, y_pitch + c, extent);
+      to.put(d2 * factor + bias, 2 * y_pitch + c, extent);
+      to.put(d3 * factor + bias, 3 * y_pitch + c, extent);
     });
   }
   for (; r < rows; ++r) {
+    const T* from = x + r * pitch;
+    const Sink to = sink.from(r * y_pitch);
     for_vectors<C>(width, [&](int64_t c, auto extent) {
-      const Vector<C> d = load(x + r * pitch + c, extent, Vector<C>{}) - load(maps.shift + c);
-      sink.put(d * load(maps.factor + c) + load(maps.bias + c), r * y_pitch + c, extent);
+      const Vector<C> d = load(from + c, extent, Vector<C>{}) - load(maps.shift + c);
+      to.put(d * load(maps.factor + c) + load(maps.bias + c), c, extent);
     });
   }
 }

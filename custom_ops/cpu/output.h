@@ -15,6 +15,8 @@ template <class Y>
 struct Plain {
   Y* y;
 
+  /// The same from value i on.
+  Plain from(int64_t i) const { return {y + i}; }
   template <class Extent>
   void put(Vector<Compute<Y>> value, int64_t i, Extent extent) const {
     store(value, y + i, extent);
@@ -33,6 +35,13 @@ struct Lines {
         low_(static_cast<C>(finish.low)),
         high_(static_cast<C>(finish.high)) {}
 
+  /// The same from value i on.
+  Lines from(int64_t i) const {
+    Lines later = *this;
+    later.y_ += i;
+    if (has_residual) later.residual_ += i;
+    return later;
+  }
   template <class Extent>
   void put(Vector<C> value, int64_t i, Extent extent) const {
     if (has_residual) value += load(residual_ + i, extent, Vector<C>{});
