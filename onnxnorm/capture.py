@@ -103,9 +103,12 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
         args, kwargs = own.arguments(tf, inputs)
         outputs = model(*args, **kwargs, **training)
         output_names[:] = signature.output_names(model, outputs)
-        return [output for output in tf.nest.flatten(outputs) if output is not None]
+        flat = [output for output in tf.nest.flatten(outputs) if output is not None]
+        kinds[:] = [type(output) for output in flat]
+        return flat
 
     output_names: list[str] = []
+    kinds: list[type] = []
     if not model.built:
         with _as_conversion_error(model, specs):
             signature.build(tf, model, own)
@@ -115,6 +118,12 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
         _as_conversion_error(model, specs),
     ):
         function = tf.function(forward, input_signature=specs).get_concrete_function()
+        for name, kind in zip(output_names, kinds, strict=False):
+            if issubclass(kind, (tf.RaggedTensor, tf.SparseTensor)):
+                raise ConversionError(
+                    f"model {model.name!r}: its output {name!r} is a {kind.__name__}; only dense "
+                    "tensors have an ONNX form"
+                )
         if known and any(map(restored.is_restored, everything)):
             function = restored.with_markers(tf, function, _marks(known))
             _check_all_marked(function, known)
@@ -131,7 +140,7 @@ def _as_conversion_error(model: Any, specs: Sequence[Any]) -> Iterator[None]:
     except Exception as error:
         raise ConversionError(
             f"model {model.name!r} cannot be traced for inputs "
-            f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_brief(error)}"
+            f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_brief(error, model)}"
         ) from error
 
 
@@ -315,10 +324,11 @@ def _template(layer: Any) -> Sequence[Any]:
 
 
 def _tracked(layer: Any) -> Sequence[Any]:
-    if hasattr(layer, "submodules"):
+    try:
         return [layer, *layer.submodules]
-    tracked: Sequence[Any] = layer._flatten_layers()
-    return tracked
+    except (AttributeError, ValueError):
+        # Keras 3 has no such walk, and that of Keras 2 ends in the caches of recurrent dropout.
+        return list(layer._flatten_layers())
 
 
 def _unique(names: Sequence[str], taken: set[str]) -> list[str]:
@@ -333,11 +343,18 @@ def _unique(names: Sequence[str], taken: set[str]) -> list[str]:
     return result
 
 
-def _brief(error: Exception) -> str:
-    """The last words of an error, without the arguments that Keras appends."""
-    text, *_ = _KERAS_ADDS.split(_BOLD.sub("", str(error)))
+def _brief(error: Exception, model: Any) -> str:
+    """The layer that an error of Keras comes from, and the error's own last words."""
+    text = _BOLD.sub("", str(error))
+    named = re.findall(r"calling layer ['\"](.+?)['\"] \(type", text)
+    # Keras 3 tells the class only.
+    classes = re.findall(r"Exception encountered when calling (\w+)\.call\(\)", text)
+    if classes and not named:
+        named = [layer.name for layer in layers(model) if type(layer).__name__ == classes[-1]]
+    text, *_ = _KERAS_ADDS.split(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[-2:])}"
+    at = f"layer {' or '.join(map(repr, named))}: " if named else ""
+    return f"{at}{type(error).__name__}: {' '.join(lines[-2:])}"
 
 
 def tensorflow() -> Any:

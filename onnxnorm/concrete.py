@@ -11,7 +11,10 @@ _NOT_INLINED = ("_XlaMustCompile", "_noinline")
 
 
 def without_compilation(tf: Any, function: Any) -> Any:
-    """The function with its compiled parts as ordinary operations, or itself if it has none."""
+    """The function with its compiled parts as ordinary operations, and without dead branches.
+
+    Itself if it has neither.
+    """
     graph_def = function.graph.as_graph_def(add_shapes=True)
     holders = [
         *graph_def.library.function,
@@ -19,12 +22,77 @@ def without_compilation(tf: Any, function: Any) -> Any:
         *(node for definition in graph_def.library.function for node in definition.node_def),
     ]
     marked = [h for h in holders if any(h.attr[name].b for name in _NOT_INLINED if name in h.attr)]
-    if not marked:
-        return function
     for holder in marked:
         for name in _NOT_INLINED:
             holder.attr.pop(name, None)
-    return rebuilt(tf, function, graph_def)
+    dead = [
+        node
+        for node in graph_def.node
+        if node.op in ("If", "StatelessIf")
+        and _is_false(tf, function.graph.get_operation_by_name(node.name).inputs[0])
+    ]
+    for node in dead:
+        _take_else_branch(node)
+    return rebuilt(tf, function, graph_def) if marked or dead else function
+
+
+def _is_false(tf: Any, tensor: Any) -> bool:
+    """Whether a condition cannot hold: TensorFlow folds no conjunction of known and unknown parts.
+
+    RandomCrop draws numbers where it trains and the image is large enough.
+    """
+    value = tf.get_static_value(tensor)
+    if value is not None:
+        return bool(value.shape == () and not value)
+    if tensor.op.type in ("Identity", "LogicalAnd", "Pack"):
+        return any(_is_false(tf, part) for part in tensor.op.inputs)
+    return tensor.op.type == "All" and _is_false(tf, tensor.op.inputs[0])
+
+
+def _take_else_branch(node: Any) -> None:
+    """A branching becomes a call of its second branch."""
+    branch = node.attr["else_branch"].func
+    node.op = "PartitionedCall"
+    node.attr["f"].func.CopyFrom(branch)
+    del node.input[0]
+    for name in [name for name in node.attr if name not in ("f", "Tin", "Tout")]:
+        del node.attr[name]
+
+
+def with_lookup_shapes(tf: Any, graph_def: Any) -> Any:
+    """A frozen graph in which the results of lookup tables have the shapes of their keys.
+
+    TensorFlow infers them from the table's handle, which is not in the graph.
+    """
+    names = [node.name for node in graph_def.node if node.op == "LookupTableFindV2"]
+    while names:
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(graph_def, name="")
+        ready = [
+            name
+            for name in names
+            if graph.get_operation_by_name(name).inputs[1].shape.rank is not None
+        ]
+        for name in ready:
+            names.remove(name)
+            operation = graph.get_operation_by_name(name)
+            _ensure_shape(graph_def, operation.outputs[0], operation.inputs[1].shape)
+        if not ready:
+            break
+    return graph_def
+
+
+def _ensure_shape(graph_def: Any, tensor: Any, shape: Any) -> None:
+    """Puts an ``EnsureShape`` between a tensor and its readers."""
+    source = tensor.op.name
+    name = f"{source}/shape"
+    for node in graph_def.node:
+        for index, given in enumerate(node.input):
+            if given in (source, f"{source}:0"):
+                node.input[index] = name
+    node = graph_def.node.add(name=name, op="EnsureShape", input=[source])
+    node.attr["T"].type = tensor.dtype.as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(shape.as_proto())
 
 
 def rebuilt(tf: Any, function: Any, graph_def: Any) -> Any:

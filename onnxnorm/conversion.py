@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
@@ -18,7 +17,7 @@ from typing import Any, Literal, get_args
 import onnx
 from onnx import version_converter
 
-from onnxnorm import capture, concrete, modelfile
+from onnxnorm import capture, concrete, modelfile, refusal
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
@@ -26,7 +25,7 @@ from onnxnorm.graph import dense, divisions, einsum, layout, native, records
 from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attributes
 from onnxnorm.graph.records import LayerRecord, Lowered
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
-from onnxnorm.tf_ops import HANDLERS
+from onnxnorm.tf_ops import HANDLERS, TABLE_HANDLERS
 
 Lowering = Literal["custom", "native"]
 
@@ -93,11 +92,12 @@ def convert(
         model = load(Path(model), safe_mode=safe_mode)
     with ONE_AT_A_TIME:
         traced = capture.trace(model, input_signature)
+        refusal.check_layers(traced.layers)
         proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
     # Standard operators for group and instance normalization want the channels first.
     over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)
-    _check_operators(proto, traced)
+    refusal.check_converted(proto, traced)
     if opset > _TF2ONNX_NEWEST:
         proto = _at_opset(proto, opset)
     if lowering == "native":
@@ -214,7 +214,7 @@ class Hook:
         """Records of layers that normalize, by the operations that they left, unknown to us."""
         places: dict[str, list[str]] = {}
         for node in divisions.by_root_of_sums(model):
-            places.setdefault(_layer_at(node.name, self.layers), []).append(node.name)
+            places.setdefault(refusal.layer_at(node.name, self.layers), []).append(node.name)
         classes = {layer.name: class_path(layer) for layer in self.layers}
         for name, nodes in places.items():
             if name not in known:
@@ -274,13 +274,21 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
     renamed |= dict(zip(outputs, traced.output_names, strict=True))
     arguments = Hook(traced.known, traced.layers).arguments()
     optimizers = arguments.pop("optimizers")
-    with tf.device("/cpu:0"), _quiet("tf2onnx"), _quiet("tensorflow"):
-        frozen, tables = tf2onnx.tf_loader.from_trackable(
-            traced.model, function, inputs, outputs, False
-        )
+    with (
+        tf.device("/cpu:0"),
+        _quiet("tf2onnx"),
+        _quiet("tensorflow"),
+        refusal.failing_operations() as failing,
+    ):
         try:
+            frozen, tables = tf2onnx.tf_loader.from_trackable(
+                traced.model, function, inputs, outputs, False
+            )
+            refusal.check_traced(frozen, traced)
+            for op, handler in TABLE_HANDLERS.items():
+                arguments["custom_op_handlers"][op] = (handler, [op, tables])
             with tf.Graph().as_default() as graph:
-                tf.import_graph_def(frozen, name="")
+                tf.import_graph_def(concrete.with_lookup_shapes(tf, frozen), name="")
                 onnx_graph = tf2onnx.tfonnx.process_tf_graph(
                     graph,
                     opset=opset,
@@ -293,11 +301,13 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
             onnx_graph = tf2onnx.optimizer.optimize_graph(
                 onnx_graph, catch_errors=False, optimizers=optimizers
             )
-        except ConversionError:
-            raise
         except Exception as error:
+            at = refusal.at_layer(failing[0], traced.layers) if failing else ""
+            if isinstance(error, ConversionError):
+                raise ConversionError(f"{at}{error}") from error
+            refusal.check_traced(function.graph.as_graph_def(), traced)
             raise ConversionError(
-                f"model {traced.model.name!r}: tf2onnx failed: {type(error).__name__}: {error}"
+                f"model {traced.model.name!r}: {at}tf2onnx failed: {type(error).__name__}: {error}"
             ) from error
         model: onnx.ModelProto = onnx_graph.make_model(traced.model.name)
     return model
@@ -326,33 +336,6 @@ def _explicit_inputs(concrete_function: Any) -> Sequence[Any]:
     count = len(concrete_function.inputs) - len(concrete_function.captured_inputs)
     inputs: Sequence[Any] = concrete_function.inputs[:count]
     return inputs
-
-
-def _check_operators(model: onnx.ModelProto, traced: capture.Trace) -> None:
-    """tf2onnx keeps an operator that it does not know as it is, and goes on."""
-    opsets = {o.domain: o.version for o in model.opset_import}
-    unknown = [
-        f"{f'layer {name!r}: ' if name else ''}TensorFlow operator {node.op_type} ({node.name})"
-        for graph in all_graphs(model.graph)
-        for node in graph.node
-        if node.domain != DOMAIN
-        and not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain)
-        for name in [_layer_at(node.name, traced.layers)]
-    ]
-    if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise ConversionError(
-            f"model {traced.model.name!r}: no ONNX form for {'; '.join(unknown[:5])}{more}"
-        )
-
-
-def _layer_at(node_name: str, layers: Sequence[Any]) -> str:
-    """The name of the layer whose scope a node stands in; empty where it is in none."""
-    names = {layer.name for layer in layers}
-    # A scope that is entered again gets a number.
-    scopes = [(re.sub(r"_\d+$", "", scope), scope) for scope in node_name.split("/")[:-1]]
-    found = [name for pair in scopes for name in pair if name in names]
-    return found[-1] if found else ""
 
 
 def _check_model(model: onnx.ModelProto) -> None:

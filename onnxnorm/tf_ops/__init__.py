@@ -1,7 +1,7 @@
-"""TensorFlow operators that tf2onnx has no conversion for: one file each, in tf2onnx's own form.
+"""TensorFlow operators that tf2onnx has no conversion for, or a wrong one: one file for each.
 
-A module holds ``TF_OP``, the operator's name, and ``convert(graph, node, name, args)``, which
-replaces the node of a ``tf2onnx.graph.Graph``.
+In tf2onnx's own form: a module holds ``TF_OPS``, the operators' names, and
+``convert(graph, node, name, args)``, which replaces the node of a ``tf2onnx.graph.Graph``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,50 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from onnxnorm.tf_ops import erfc, expm1
+from onnxnorm.tf_ops import (
+    bucketize,
+    complex_parts,
+    conv3d,
+    conv_transpose,
+    dense_bincount,
+    einsum,
+    equal,
+    erfc,
+    expm1,
+    fused_batch_norm,
+    lookup_table_find,
+    resize,
+    rfft,
+    select,
+    separable_resize,
+    sparse_mat_mul,
+)
 
-HANDLERS: Mapping[str, Callable[[Any, Any, str, Any], None]] = MappingProxyType(
-    {module.TF_OP: module.convert for module in (erfc, expm1)}
+Handler = Callable[[Any, Any, str, Any], None]
+
+_MODULES = (
+    bucketize,
+    complex_parts,
+    conv3d,
+    conv_transpose,
+    dense_bincount,
+    einsum,
+    equal,
+    erfc,
+    expm1,
+    fused_batch_norm,
+    resize,
+    rfft,
+    select,
+    separable_resize,
+    sparse_mat_mul,
+)
+
+HANDLERS: Mapping[str, Handler] = MappingProxyType(
+    {op: module.convert for module in _MODULES for op in module.TF_OPS}
+)
+
+# These are given the contents of the lookup tables as `args`.
+TABLE_HANDLERS: Mapping[str, Handler] = MappingProxyType(
+    dict.fromkeys(lookup_table_find.TF_OPS, lookup_table_find.convert)
 )

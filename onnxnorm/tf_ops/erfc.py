@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-TF_OP = "Erfc"
+TF_OPS = ("Erfc",)
 
 
 def convert(graph: Any, node: Any, name: str, args: Any) -> None:

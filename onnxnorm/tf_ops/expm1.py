@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-TF_OP = "Expm1"
+TF_OPS = ("Expm1",)
 
 
 def convert(graph: Any, node: Any, name: str, args: Any) -> None:
