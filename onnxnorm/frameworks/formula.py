@@ -70,51 +70,11 @@ def fitted(formula: Formula, layer: Any, input_shape: Shape) -> Fitted:
     Raises:
         ConversionError: it does not fit the input; the message names the layer.
     """
-
-    def refuse(problem: str) -> ConversionError:
-        return ConversionError(f"layer {layer.name!r}: {problem}")
-
-    if not isinstance(formula, Formula):
-        raise refuse(f"its adapter returned {formula!r}; expected an onnxnorm.Formula")
-    if formula.operator not in get_args(Operator):
-        raise refuse(f"unknown operator {formula.operator!r}: one of {get_args(Operator)}")
-    axes = _positive(formula.axes, len(input_shape))
-    per_channel = formula.operator in _PER_CHANNEL
-    if axes is None or (per_channel and (len(axes) != 1 or axes == (0,))):
-        wanted = "one axis other than the batch axis" if per_channel else "distinct axes"
-        raise refuse(
-            f"axes {tuple(formula.axes)} of the input {input_shape}; {formula.operator} takes "
-            f"{wanted} of it"
-        )
-    if not (math.isfinite(formula.epsilon) and formula.epsilon >= 0):
-        raise refuse(f"epsilon {formula.epsilon}; expected a finite number that is not negative")
-    channels = input_shape[axes[0]]
-    if per_channel and channels is None:
-        raise refuse(f"axis {axes[0]} of its input {input_shape} has no static size")
-    if formula.operator == "GroupNormalization" and (
-        not formula.groups or formula.groups < 0 or (channels or 0) % formula.groups
-    ):
-        raise refuse(f"{formula.groups} groups; expected a divisor of its {channels} channels")
-    by_axes = (channels or 1,) if per_channel else broadcast_shape(input_shape, axes)
-    shape = by_axes if formula.parameter_shape is None else tuple(formula.parameter_shape)
-    given = [None if v is None else array(v) for v in (formula.scale, formula.bias)]
-    shapes = [
-        None if v is None else _parameter_shape(v, shape, () if per_channel else input_shape)
-        for v in given
-    ]
-    for name, value, own in zip(("scale", "bias"), given, shapes, strict=True):
-        if value is not None and own is None:
-            raise refuse(
-                f"{name} of shape {value.shape}; expected {math.prod(shape)} values"
-                + ("" if per_channel else f" or what broadcasts to the input {input_shape}")
-            )
-    # A parameter that the layer lacks takes after the other: kernels are fastest for equal shapes.
-    default = (1,) if formula.operator == "UnitNormalization" else shape
-    fill = next((own for own in shapes if own is not None), default)
-    scale, bias = (
-        np.full(fill, missing, np.float32) if value is None else value.reshape(own or fill)
-        for value, own, missing in zip(given, shapes, (1, 0), strict=True)
-    )
+    try:
+        axes = _checked_axes(formula, input_shape)
+        scale, bias = _parameters(formula, axes, input_shape)
+    except _MisfitError as problem:
+        raise ConversionError(f"layer {layer.name!r}: {problem}") from None
     spec = NormSpec(
         operator=formula.operator,
         axes=axes,
@@ -128,6 +88,66 @@ def fitted(formula: Formula, layer: Any, input_shape: Shape) -> Fitted:
         compute_dtype=layer.compute_dtype,
     )
     return Fitted(spec, scale, bias)
+
+
+class _MisfitError(Exception):
+    """What is wrong with a formula, for a message that begins with the layer's name."""
+
+
+def _checked_axes(formula: Formula, input_shape: Shape) -> tuple[int, ...]:
+    """The axes counted from the start in ascending order, of a formula that fits the input."""
+    if not isinstance(formula, Formula):
+        raise _MisfitError(f"its adapter returned {formula!r}; expected an onnxnorm.Formula")
+    if formula.operator not in get_args(Operator):
+        raise _MisfitError(f"unknown operator {formula.operator!r}: one of {get_args(Operator)}")
+    per_channel = formula.operator in _PER_CHANNEL
+    axes = _positive(formula.axes, len(input_shape))
+    if axes is None or (per_channel and (len(axes) != 1 or axes == (0,))):
+        wanted = "one axis other than the batch axis" if per_channel else "distinct axes"
+        raise _MisfitError(
+            f"axes {tuple(formula.axes)} of the input {input_shape}; {formula.operator} takes "
+            f"{wanted} of it"
+        )
+    if not (math.isfinite(formula.epsilon) and formula.epsilon >= 0):
+        raise _MisfitError(
+            f"epsilon {formula.epsilon}; expected a finite number that is not negative"
+        )
+    channels = input_shape[axes[0]]
+    if per_channel and channels is None:
+        raise _MisfitError(f"axis {axes[0]} of its input {input_shape} has no static size")
+    groups = formula.groups or 0
+    if formula.operator == "GroupNormalization" and (groups < 1 or (channels or 0) % groups):
+        raise _MisfitError(
+            f"{formula.groups} groups; expected a divisor of its {channels} channels"
+        )
+    return axes
+
+
+def _parameters(formula: Formula, axes: tuple[int, ...], input_shape: Shape) -> tuple[Array, Array]:
+    """Scale and bias in shapes that the operator takes."""
+    per_channel = formula.operator in _PER_CHANNEL
+    by_axes = (input_shape[axes[0]] or 1,) if per_channel else broadcast_shape(input_shape, axes)
+    wanted = by_axes if formula.parameter_shape is None else tuple(formula.parameter_shape)
+    given: dict[str, Array] = {}
+    for name, value in (("scale", formula.scale), ("bias", formula.bias)):
+        if value is None:
+            continue
+        value = array(value)
+        # Parameters of a channel do not broadcast: the operator knows where they belong.
+        shape = _parameter_shape(value, wanted, () if per_channel else input_shape)
+        if shape is None:
+            other = "" if per_channel else f" or what broadcasts to the input {input_shape}"
+            raise _MisfitError(
+                f"{name} of shape {value.shape}; expected {math.prod(wanted)} values{other}"
+            )
+        given[name] = value.reshape(shape)
+    # A parameter that the layer lacks takes after the other: kernels are fastest for equal shapes.
+    default = (1,) if formula.operator == "UnitNormalization" else wanted
+    fill = next((value.shape for value in given.values()), default)
+    return (
+        given.get("scale", np.ones(fill, np.float32)),
+        given.get("bias", np.zeros(fill, np.float32)),
+    )
 
 
 def class_path(layer: Any) -> str:
@@ -163,11 +183,12 @@ def _positive(axes: Sequence[int], rank: int) -> tuple[int, ...] | None:
 def _parameter_shape(
     value: Array, wanted: tuple[int, ...], input_shape: Shape
 ) -> tuple[int, ...] | None:
-    """The wanted shape if the values fill it, else their own if that broadcasts to the input."""
-    if value.size == math.prod(wanted):
-        return wanted
-    own = value.shape or (1,)
-    fits = len(own) <= len(input_shape) and all(
-        size in (1, place) for size, place in zip(own[::-1], input_shape[::-1], strict=False)
+    """The wanted shape if the values fill it, else their own; None if it does not broadcast."""
+    if not input_shape:
+        return wanted if value.size == math.prod(wanted) else None
+    shape = wanted if value.size == math.prod(wanted) else value.shape or (1,)
+    fits = len(shape) <= len(input_shape) and all(
+        size == 1 or place in (size, None)
+        for size, place in zip(shape[::-1], input_shape[::-1], strict=False)
     )
-    return own if fits else None
+    return shape if fits else None

@@ -104,6 +104,22 @@ def test_unit_normalization_of_short_vectors(length: float) -> None:
     np.testing.assert_allclose(by_formula(layer, x), layer(x).numpy(), rtol=1e-9)
 
 
+@pytest.mark.skipif(tfa is None, reason="tensorflow-addons is not installed")
+def test_weight_normalization_before_its_first_call() -> None:
+    def known(data_init: bool) -> Any:
+        layer = tfa.layers.WeightNormalization(L.Dense(4, use_bias=False), data_init=data_init)
+        layer.build((None, 6))
+        return recognize(randomized(layer))
+
+    x = np.random.default_rng(5).normal(size=(3, 6)).astype(np.float32)
+    wrapper = known(data_init=False)
+    kernel = wrapper.weight(wrapper.layer).value
+    np.testing.assert_allclose(x @ kernel, wrapper.layer(x).numpy(), atol=1e-6)
+    wrapper = known(data_init=True)
+    with pytest.raises(ConversionError, match=r"has seen none; call the model on data"):
+        wrapper.weight(wrapper.layer)
+
+
 @tf.keras.utils.register_keras_serializable("onnxnorm_tests")
 class Mine(L.Layer):
     """RMS normalization with a learned scale."""

@@ -38,8 +38,9 @@ def values(*shape: int) -> Any:
         (Formula("RMSNormalization", [3], float("nan")), "epsilon nan"),
         (Formula("RMSNormalization", [3], -1e-3), "epsilon -0.001"),
         (Formula("RMSNormalization", [3], 0.1, scale=values(5)), r"scale of shape \(5,\)"),
-        (Formula("RMSNormalization", [3], 0.1, bias=values(2, 1)), "expected 6 values or what"),
+        (Formula("RMSNormalization", [3], 0.1, bias=values(2, 4)), "expected 6 values or what"),
         (Formula("RMSNormalization", [3], 0.1, scale=values(1, 1, 1, 4, 1)), "scale"),
+        (Formula("RMSNormalization", [1], 0.1, values(4), parameter_shape=(4,)), "scale of shape"),
         (Formula("GroupNormalization", [3], 0.1, groups=2, scale=values(1)), "expected 6 values"),
     ],
 )
