@@ -30,7 +30,7 @@ def optimize(
 
         proto = modelfile.load(model)
         before = len(proto.graph.node)
-        fusions = fuse(proto)
+        fusions = fuse(proto, str(model))
         modelfile.save(proto, output)
     after = len(proto.graph.node)
     if as_json:

@@ -70,7 +70,7 @@ def optimize(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto
     """
     if not isinstance(model, onnx.ModelProto):
         loaded = load(model)
-        fuse(loaded)
+        fuse(loaded, os.fspath(model))
         return loaded
     if not has_nodes(model):
         return model
@@ -86,8 +86,12 @@ def has_nodes(model: onnx.ModelProto) -> bool:
     return any(_is_ours(node) for graph in all_graphs(model.graph) for node in graph.node)
 
 
-def fuse(model: onnx.ModelProto) -> tuple[NodeFusion, ...]:
+def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion, ...]:
     """Optimizes a model in place; see `optimize`.
+
+    Args:
+        model: changed in place.
+        source: what an error calls it.
 
     Returns:
         one record for each normalization node, in the order of the graph.
@@ -109,7 +113,7 @@ def fuse(model: onnx.ModelProto) -> tuple[NodeFusion, ...]:
     try:
         onnx.checker.check_model(skeleton(model))
     except Exception as error:
-        raise ModelFileError(f"not valid ONNX: {error}") from error
+        raise ModelFileError(f"{source}: not valid ONNX: {error}") from error
     return tuple(fusions)
 
 

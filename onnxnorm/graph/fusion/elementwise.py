@@ -41,7 +41,8 @@ def form(node: onnx.NodeProto, inputs: Sequence[Form | None]) -> Form:
         raise NoFormula
     try:
         return operator(attributes_of(node), *inputs)
-    except (TypeError, AttributeError) as error:  # an input more or less than the operator takes
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        # An input more or less than is known here, or a division by zero.
         raise NoFormula from error
 
 

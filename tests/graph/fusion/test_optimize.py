@@ -153,8 +153,10 @@ def test_external_tensors_of_a_loaded_model_stay_external(tmp_path: Any, monkeyp
     assert list(after.graph.initializer) == list(model.graph.initializer)
 
 
-def test_what_is_not_valid_is_refused() -> None:
+def test_what_is_not_valid_is_refused(tmp_path: Any) -> None:
     model = full_model()
     model.graph.node[1].input[0] = "nowhere"
-    with pytest.raises(onnxnorm.ModelFileError, match="not valid ONNX"):
-        onnxnorm.optimize(model)
+    onnx.save(model, tmp_path / "m.onnx")
+    for source, name in ((model, "the model"), (tmp_path / "m.onnx", r"m\.onnx")):
+        with pytest.raises(onnxnorm.ModelFileError, match=f"{name}: not valid ONNX"):
+            onnxnorm.optimize(source)
