@@ -123,9 +123,9 @@ def takes_training(model: Any) -> bool:
 
 def _own(tf: Any, model: Any) -> Signature | None:
     """What Keras remembers of the model's inputs; None for a model that was never called."""
-    if getattr(model, "inputs", None):
+    flat = list(_inputs(model))
+    if flat:
         # Functional models keep the structure: Keras 2 and Keras 3 under names of their own.
-        flat = list(model.inputs)
         own = (getattr(model, name, None) for name in ("_nested_inputs", "_inputs_struct"))
         structure = next((s for s in own if s is not None), flat if len(flat) > 1 else flat[0])
         # A Sequential without an Input of its own was built for the batch that came first.
@@ -148,6 +148,13 @@ def _own(tf: Any, model: Any) -> Signature | None:
         for name, shape in shapes.items()
     }
     return Signature(tuple(specs.values()), {}) if len(specs) == 1 else Signature((), specs)
+
+
+def _inputs(model: Any) -> Iterable[Any]:
+    try:
+        return getattr(model, "inputs", None) or ()
+    except ValueError:  # a Sequential of an early Keras 3 that was never called
+        return ()
 
 
 def _fitted(tf: Any, model: Any, given: Any) -> Signature:

@@ -54,8 +54,9 @@ def batch_normalization(layer: Any, input_shape: Shape) -> Formula:
         "LayerNormalization",
         axes=[axis for axis in range(len(input_shape)) if axis not in channels],
         epsilon=layer.epsilon,
-        scale=layer.gamma,
-        bias=layer.beta,
+        # Absent where Keras 3 before 3.5 has none.
+        scale=getattr(layer, "gamma", None),
+        bias=getattr(layer, "beta", None),
         parameter_shape=broadcast_shape(input_shape, channels),
     )
 
