@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -149,7 +149,13 @@ def markers(layers: Iterable[Any]) -> Iterator[tuple[KnownLayer, ...]]:
     """While it is open, each call of a known normalization layer among these leaves a marker.
 
     Only these layer objects are touched, and they are put back as they were.
+
+    Raises:
+        ConversionError: a layer has a quantized dtype policy.
     """
+    layers = list(layers)
+    for layer in layers:
+        _check_policy(layer)
     known = tuple(layer for layer in map(recognize, layers) if layer is not None)
     changed = [(index, layer) for index, layer in enumerate(known) if not layer.overridden]
     for layer in known:
@@ -185,6 +191,16 @@ def replaced(attributes: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
                 object.__setattr__(holder, name, value)
             else:
                 vars(holder).pop(name, None)
+
+
+def _check_policy(layer: Any) -> None:
+    policy: Any = getattr(layer, "dtype_policy", None)
+    if getattr(policy, "quantization_mode", None):
+        raise ConversionError(
+            f"layer {layer.name!r}: its dtype policy {policy.name!r} is quantized, which has no "
+            "ONNX form here; convert the model before it is quantized, with policies such as "
+            "float32, float16, bfloat16, float64, mixed_float16 or mixed_bfloat16"
+        )
 
 
 def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
@@ -229,7 +245,18 @@ def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
             _warn_of_decomposition(layer, reason)
             known.notes.append(reason)
             return own_call(*args, **kwargs)
-        return _leave_marker(index, known, tf.convert_to_tensor(inputs))
+        x = tf.convert_to_tensor(inputs)
+        if x.dtype == layer.compute_dtype:
+            return _leave_marker(index, known, x)
+        if not hasattr(layer, "autocast"):
+            # Keras 2: such a layer takes its input in its own dtype, or not at all.
+            return _leave_marker(index, known, tf.cast(x, layer.compute_dtype))
+        if not x.dtype.is_floating:
+            raise ConversionError(
+                f"layer {layer.name!r}: its input is {x.dtype.name}, to which Keras 3 cuts the "
+                f"normalized values again; cast it to {layer.compute_dtype} before the layer"
+            )
+        return tf.cast(_leave_marker(index, known, x), _own_result_dtype(layer, x))
 
     not_converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(call)
     return stand_in(not_converted)
@@ -248,6 +275,13 @@ def _is_true(training: Any) -> bool:
     return isinstance(training, (bool, int)) and bool(training)
 
 
+def _own_result_dtype(layer: Any, x: Any) -> Any:
+    """The dtype of the layer's own result; Keras 3 spares some of them the cast of their input."""
+    tf = tensorflow()
+    own = tf.function(lambda value: type(layer).call(layer, value), autograph=False)
+    return own.get_concrete_function(tf.TensorSpec(x.shape, x.dtype)).output_dtypes
+
+
 def _leave_marker(index: int, known: KnownLayer, x: Any) -> Any:
     tf = tensorflow()
     if x.shape.rank is None:
@@ -257,9 +291,10 @@ def _leave_marker(index: int, known: KnownLayer, x: Any) -> Any:
         )
     with tf.init_scope():  # as above
         formula = known.fitted(tuple(x.shape.as_list()))
+    spec = replace(formula.spec, compute_dtype=x.dtype.name)
     parameters = [tf.cast(tf.constant(v), x.dtype) for v in (formula.scale, formula.bias)]
     (y,) = tf.raw_ops.PyFunc(
-        input=[x, *parameters], token=Marker(index, formula.spec).token(), Tout=[x.dtype]
+        input=[x, *parameters], token=Marker(index, spec).token(), Tout=[x.dtype]
     )
     # The shape of a PyFunc's output is lost when the frozen graph is read back, and all that
     # tf2onnx knows of the operations behind it with it.

@@ -104,7 +104,7 @@ def rebuilt(tf: Any, function: Any, graph_def: Any) -> Any:
         graph_def: its graph, changed between the inputs and the outputs; functions in its library
             are renamed.
     """
-    _rename_functions(graph_def)
+    rename_functions(graph_def)
     captures = list(function.graph.captures)
 
     def load() -> None:
@@ -122,7 +122,7 @@ def rebuilt(tf: Any, function: Any, graph_def: Any) -> Any:
     )
 
 
-def _rename_functions(graph_def: Any) -> None:
+def rename_functions(graph_def: Any) -> None:
     """New names for all functions: TensorFlow knows the old ones with their old bodies."""
     suffix = f"_{uuid.uuid4().hex}"
     functions = graph_def.library.function

@@ -8,20 +8,29 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import onnx
-from onnx import version_converter
 
-from onnxnorm import capture, concrete, modelfile, refusal
+from onnxnorm import bfloat16, capture, concrete, loops, modelfile, refusal
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
-from onnxnorm.graph import dense, divisions, einsum, layout, native, records
+from onnxnorm.graph import (
+    dense,
+    divisions,
+    einsum,
+    float64,
+    layout,
+    native,
+    records,
+    rounding,
+    versions,
+)
 from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attributes
 from onnxnorm.graph.records import LayerRecord, Lowered
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
@@ -29,10 +38,9 @@ from onnxnorm.tf_ops import HANDLERS, TABLE_HANDLERS
 
 Lowering = Literal["custom", "native"]
 
-# CastLike, on which the function bodies rest, came with 15. tf2onnx ends with 18; from there ONNX'
-# own version converter goes on, as far as the installed onnx knows versions.
+# CastLike, on which the function bodies rest, came with 15.
 _TF2ONNX_NEWEST = 18
-OPSETS = range(15, min(onnx.defs.onnx_opset_version(), 24) + 1)
+OPSETS = range(15, versions.NEWEST + 1)
 
 
 _CALL = "onnxnorm_call"
@@ -71,8 +79,7 @@ def convert(
         model: a Keras model, or the path of a ``.keras`` or ``.h5`` file or SavedModel directory.
         lowering: ``"custom"``: one node of the ``onnxnorm`` domain per layer, with the operator's
             function body in the file. ``"native"``: standard operators only.
-        opset: version of the standard ONNX operators, 15 to 24, or the newest that the installed
-            onnx knows.
+        opset: version of the standard ONNX operators, 15 to 24.
         input_signature: ``tf.TensorSpec`` objects or arrays in the structure of the model's
             inputs; default: the inputs that the model was built for.
         safe_mode: refuse files with code in them (Lambda layers), as loading would run it.
@@ -98,11 +105,13 @@ def convert(
     over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)
     refusal.check_converted(proto, traced)
-    if opset > _TF2ONNX_NEWEST:
-        proto = _at_opset(proto, opset)
+    float64.lower(proto)
+    # The installed onnx checks what it knows.
+    versions.raise_to(proto, min(opset, onnx.defs.onnx_opset_version()))
     if lowering == "native":
         proto = native.lower(proto)
     _check_model(proto)
+    versions.raise_to(proto, opset)
     return Conversion(proto, records.read(proto))
 
 
@@ -143,7 +152,11 @@ class Hook:
         return {
             "custom_op_handlers": {
                 op: (handler, [])
-                for op, handler in {**HANDLERS, capture.MARKER_OP: self.make_node}.items()
+                for op, handler in {
+                    **HANDLERS,
+                    capture.MARKER_OP: self.make_node,
+                    bfloat16.MARK_OP: bfloat16.keep_mark,
+                }.items()
             },
             "extra_opset": [onnx.helper.make_opsetid(DOMAIN, VERSION)],
             "optimizers": table,
@@ -285,6 +298,8 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
                 traced.model, function, inputs, outputs, False
             )
             refusal.check_traced(frozen, traced)
+            bfloat16.in_float32(tf, frozen)
+            loops.keep_float64(tf, frozen)
             for op, handler in TABLE_HANDLERS.items():
                 arguments["custom_op_handlers"][op] = (handler, [op, tables])
             with tf.Graph().as_default() as graph:
@@ -310,25 +325,14 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
                 f"model {traced.model.name!r}: {at}tf2onnx failed: {type(error).__name__}: {error}"
             ) from error
         model: onnx.ModelProto = onnx_graph.make_model(traced.model.name)
+    rounding.store_bfloat16(model, bfloat16.MARK_OP, _of_bfloat16(tf, function, renamed))
     return model
 
 
-def _at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model in a later version of the standard operators."""
-    # The converter drops functions; they are written anew for the version.
-    del model.functions[:]
-    try:
-        converted: onnx.ModelProto = version_converter.convert_version(model, opset)
-    except Exception as error:
-        raise ConversionError(
-            f"opset {opset}: ONNX' version converter fails: {error}; ask for opset "
-            f"{_TF2ONNX_NEWEST} or lower"
-        ) from error
-    converted.ir_version = onnx.helper.find_min_ir_version_for(
-        [entry for entry in converted.opset_import if entry.domain in ("", "ai.onnx")]
-    )
-    attach_functions(converted)
-    return converted
+def _of_bfloat16(tf: Any, function: Any, names: Mapping[str, str]) -> set[str]:
+    """Which of the function's inputs and outputs are bfloat16, by their ``names`` in the model."""
+    tensors = (*_explicit_inputs(function), *function.outputs)
+    return {names[tensor.name] for tensor in tensors if tensor.dtype == tf.bfloat16}
 
 
 def _explicit_inputs(concrete_function: Any) -> Sequence[Any]:

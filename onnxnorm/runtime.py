@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import EncodeError
 
+from onnxnorm import feeding
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
 from onnxnorm.graph.fusion import in_memory
 
@@ -147,6 +148,19 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         with _external_tensors_in(options, found.folder, shared):
             super().__init__(found.content, options, **arguments)
         return True
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: onnxruntime.RunOptions | None = None,
+    ) -> list[Any]:
+        """As in the base class, and with bfloat16 arrays of ``ml_dtypes`` as inputs and outputs.
+
+        Raises:
+            MissingDependencyError: for bfloat16, ``ml_dtypes`` or onnxruntime 1.20 is missing.
+        """
+        return feeding.run(self, output_names, input_feed, run_options)
 
 
 def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | bytes:

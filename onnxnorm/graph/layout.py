@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from onnxnorm import bfloat16
 from onnxnorm.graph.nodes import (
     Attributes,
     all_graphs,
@@ -40,6 +41,15 @@ def transpose_optimizer() -> type:
             super()._initialize_handlers()
             for name in TYPES:
                 self._handler_map[name] = self._pass_normalization
+            self._handler_map[bfloat16.MARK_OP] = self._simple_through_handler
+
+        def _add_handler(self, trans: Any, node: Any) -> bool:
+            # What is added behind a convolution counts as its bias there even where it is a
+            # scalar, or runs along another axis than the channels.
+            added = _constant(self._g, node.input[1])
+            if added is not None and added.shape[-1:] != (added.size,):
+                return bool(self._handle_node_having_branches(trans, node))
+            return bool(super()._add_handler(trans, node))
 
         def _pass_normalization(self, trans: Any, node: Any) -> bool:
             data, *parameters = node.input

@@ -30,7 +30,7 @@ def lower(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     opset = next(o.version for o in result.opset_import if o.domain in ("", "ai.onnx"))
-    types = _tensor_types(result)
+    types = tensor_types(result)
     became: dict[str, list[str]] = {}
     for graph in all_graphs(result.graph):
         _lower_graph(graph, types, opset, became)
@@ -68,7 +68,8 @@ def _lower_graph(
     drop_unused_initializers(graph)
 
 
-def _tensor_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+def tensor_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """The tensor type of every value whose type is known or can be inferred, by its name."""
     inferred = shape_inference.infer_shapes(model)
     types: dict[str, onnx.TypeProto.Tensor] = {}
     for graph in all_graphs(inferred.graph):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import onnx
@@ -55,6 +55,13 @@ def drop_unused_initializers(graph: onnx.GraphProto) -> None:
         used.update(name for node in inner.node for name in node.input)
         used.update(value.name for value in inner.output)
     keep_only(graph.initializer, lambda tensor: tensor.name in used)
+
+
+def set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Replaces the graph's nodes."""
+    nodes = list(nodes)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def keep_only(field: Any, condition: Callable[[Any], bool]) -> None:

@@ -24,6 +24,7 @@ _FORMATS = {
 FLOATS = tuple(_FORMATS)
 """Names of the dtypes that are judged by their rounding, the coarsest first."""
 
+_HALVES = ("bfloat16", "float16")
 _SUM_TOLERANCE = 1e-6
 
 
@@ -33,7 +34,8 @@ class Criterion:
 
     Attributes:
         multiple: how many times as far as Keras.
-        floor_ulp: units in the last place allowed on top, even where Keras happens to be exact.
+        floor_ulp: units in the last place allowed on top, even where Keras happens to be exact;
+            for float16 and bfloat16 an eighth of it.
     """
 
     multiple: float = 4.0
@@ -247,8 +249,15 @@ def half_digits(dtype: str, precision: str) -> float:
 
 
 def floor_ulp(criterion: Criterion, dtype: str) -> float:
-    """The floor for an output: no oracle is finer than float64, so there half the digits."""
-    return half_digits(dtype, dtype) if dtype == "float64" else criterion.floor_ulp
+    """The floor for an output of one of `FLOATS`.
+
+    No oracle is finer than float64, so there it is half the digits. Half precision is only
+    stored, and what sums in float32 differ by can turn the rounding of a result and of what it
+    was computed from, so there an eighth is enough.
+    """
+    if dtype == "float64":
+        return half_digits(dtype, dtype)
+    return criterion.floor_ulp / 8 if dtype in _HALVES else criterion.floor_ulp
 
 
 def _dtype_name(array: Array) -> str:

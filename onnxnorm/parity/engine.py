@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxnorm.errors import ModelFileError, RuntimeLibraryError, VerificationError
+from onnxnorm import feeding
+from onnxnorm.errors import (
+    MissingDependencyError,
+    ModelFileError,
+    RuntimeLibraryError,
+    VerificationError,
+)
 
 Array = npt.NDArray[Any]
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -76,10 +82,13 @@ def run(
     fed = _by_name(session.get_inputs(), names, "input", engine)
     read = _by_name(session.get_outputs(), output_names, "output", engine)
     try:
-        outputs = session.run(
+        outputs = feeding.run(
+            session,
             [value.name for value in read],
             {value.name: array for value, array in zip(fed, inputs, strict=True)},
         )
+    except MissingDependencyError:
+        raise
     except Exception as error:
         raise VerificationError(f"{engine.file_name}: ONNX Runtime fails: {error}") from error
     return [np.asarray(output) for output in outputs]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,14 +75,30 @@ def run(model: Subject, inputs: Sequence[Array]) -> list[Array]:
         VerificationError: TensorFlow cannot compute it for these inputs.
     """
     tf = capture.tensorflow()
+    tensors = [tf.constant(array) for array in inputs]
     try:
-        outputs = model.function(*(tf.constant(array) for array in inputs))
+        try:
+            outputs = model.function(*tensors)
+        except tf.errors.InvalidArgumentError:
+            # TensorFlow 2.15 joins float16 layer normalizations into an operation without float16.
+            with _no_remapping(tf):
+                outputs = model.function(*tensors)
     except tf.errors.OpError as error:
         raise VerificationError(
             f"model {model.name!r} fails in Keras on these inputs: {error.message}; pass "
             "inputs that it takes"
         ) from error
     return [np.asarray(output.numpy()) for output in outputs]
+
+
+@contextmanager
+def _no_remapping(tf: Any) -> Iterator[None]:
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
 
 
 def _is_integral(placeholder: Any) -> bool:
