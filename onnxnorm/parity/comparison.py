@@ -251,12 +251,12 @@ def half_digits(dtype: str, precision: str) -> float:
 def floor_ulp(criterion: Criterion, dtype: str) -> float:
     """The floor for an output of one of `FLOATS`.
 
-    No oracle is finer than float64, so there it is half the digits. Half precision is only
-    stored, and what sums in float32 differ by can turn the rounding of a result and of what it
-    was computed from, so there an eighth is enough.
+    No oracle is finer than float64, and epsilon is a float32 in the file: there it is four times
+    half the digits. Half precision is only stored, and what sums in float32 differ by can turn
+    the rounding of a result and of what it was computed from: there an eighth is enough.
     """
     if dtype == "float64":
-        return half_digits(dtype, dtype)
+        return 4 * half_digits(dtype, dtype)
     return criterion.floor_ulp / 8 if dtype in _HALVES else criterion.floor_ulp
 
 

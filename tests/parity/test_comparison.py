@@ -122,6 +122,13 @@ def test_a_model_in_half_precision_with_a_float32_output() -> None:
     assert compare("y", EXACT, keras, runtime, precision="float16")
 
 
+@pytest.mark.parametrize(("ulp", "passes"), [(1, True), (2, True), (3, False), (16, False)])
+def test_half_precision_has_a_lower_floor(ulp: int, passes: bool) -> None:
+    exact = np.linspace(1, 1.5, 16).astype(np.float16)
+    off = (exact + ulp * np.float16(2.0**-10)).astype(np.float16)
+    assert bool(compare("y", exact.astype(np.float64), exact, off)) is passes
+
+
 def test_float64_has_no_finer_oracle() -> None:
     assert compare("y", EXACT, EXACT, EXACT * (1 + 1e-10))
     assert not compare("y", EXACT, EXACT, EXACT * (1 + 1e-6))
