@@ -20,6 +20,10 @@ UNKNOWN_SIZE = 8
 """Size drawn for a dimension that neither the model nor the file states, the batch apart."""
 
 
+# Integers of whose use nothing is known are drawn below it: they may be masks, or few classes.
+_FEW = 2
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What the model takes as one input.
@@ -29,17 +33,19 @@ class InputSpec:
         shape: its shape, None where any size will do.
         dtype: numpy name of its dtype, or ``"string"``.
         integral: whether the model turns it into integers first, as embeddings do.
+        limit: what integers are drawn below, None where nothing is known of it.
+        choices: the values that are drawn from; empty for any.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: str
     integral: bool = False
+    limit: int | None = None
+    choices: tuple[Any, ...] = ()
 
 
-def draw(
-    specs: Sequence[InputSpec], samples: int, seed: int, index_limit: int | None = None
-) -> list[Array]:
+def draw(specs: Sequence[InputSpec], samples: int, seed: int) -> list[Array]:
     """Random inputs: N(0, 1) for floats, fair coins for booleans, small integers from 0 on.
 
     Args:
@@ -47,15 +53,15 @@ def draw(
         samples: size of a batch dimension of unknown size; other unknown sizes are
             `UNKNOWN_SIZE`.
         seed: the values depend on it and on nothing else.
-        index_limit: integers are drawn below it; default 2.
 
     Raises:
-        VerificationError: an input of strings or of unknown rank, or samples below 1.
+        VerificationError: an input of strings without choices or of unknown rank, or samples
+            below 1.
     """
     if samples < 1:
         raise VerificationError(f"samples={samples}: at least 1 is needed")
     generator = np.random.default_rng(seed)
-    return [_draw(spec, samples, generator, index_limit or 2) for spec in specs]
+    return [_draw(spec, samples, generator) for spec in specs]
 
 
 def take(given: Any, specs: Sequence[InputSpec]) -> list[Array]:
@@ -83,17 +89,7 @@ def named(given: Any) -> Any:
     return _read(Path(given)) if isinstance(given, (str, os.PathLike)) else given
 
 
-def index_limit(layers: Sequence[Any]) -> int | None:
-    """The number that every index into the model's embeddings is below; None without any."""
-    sizes = [
-        layer.input_dim
-        for layer in layers
-        if type(layer).__name__ == "Embedding" and isinstance(layer.input_dim, int)
-    ]
-    return min(sizes, default=None)
-
-
-def _draw(spec: InputSpec, samples: int, generator: np.random.Generator, limit: int) -> Array:
+def _draw(spec: InputSpec, samples: int, generator: np.random.Generator) -> Array:
     if spec.shape is None:
         raise VerificationError(
             f"input {spec.name!r} has an unknown rank, so none can be drawn: pass inputs"
@@ -102,9 +98,12 @@ def _draw(spec: InputSpec, samples: int, generator: np.random.Generator, limit: 
         size if size is not None else (UNKNOWN_SIZE if axis else samples)
         for axis, size in enumerate(spec.shape)
     )
+    if spec.choices:
+        drawn = generator.integers(0, len(spec.choices), shape)
+        return np.array(spec.choices, _numpy_dtype(spec))[drawn]
     kind = "f" if spec.dtype == "bfloat16" else _numpy_dtype(spec).kind
     if kind in "iu" or (kind == "f" and spec.integral):
-        return generator.integers(0, limit, shape).astype(_numpy_dtype(spec))
+        return generator.integers(0, spec.limit or _FEW, shape).astype(_numpy_dtype(spec))
     if kind == "f":
         return generator.standard_normal(shape).astype(_numpy_dtype(spec))
     if kind == "b":

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from onnxnorm import capture
 from onnxnorm.errors import ConversionError, VerificationError
+from onnxnorm.parity import domains
 from onnxnorm.parity.inputs import InputSpec
 
 Array = npt.NDArray[Any]
@@ -51,20 +52,29 @@ def trace(model: Any, inputs: Any = None) -> Subject:
         if inputs is None:
             raise VerificationError(f"{error} (in verify: pass inputs)") from error
         traced = _trace_for(model, _signature(inputs))
-    specs = traced.function.inputs[: len(traced.input_names)]
+    placeholders = traced.function.inputs[: len(traced.input_names)]
+    layers = capture.layers(model)
     return Subject(
         name=model.name,
         function=traced.function,
         inputs=tuple(
-            InputSpec(
-                name,
-                None if spec.shape.rank is None else tuple(spec.shape.as_list()),
-                spec.dtype.name,
-                _is_integral(spec),
-            )
-            for name, spec in zip(traced.input_names, specs, strict=True)
+            _input_spec(name, placeholder, traced.function, layers)
+            for name, placeholder in zip(traced.input_names, placeholders, strict=True)
         ),
         output_names=traced.output_names,
+    )
+
+
+def _input_spec(name: str, placeholder: Any, function: Any, layers: Sequence[Any]) -> InputSpec:
+    shape, dtype = placeholder.shape, placeholder.dtype
+    looked_up = domains.is_looked_up(placeholder)
+    return InputSpec(
+        name,
+        None if shape.rank is None else tuple(shape.as_list()),
+        dtype.name,
+        _is_integral(placeholder),
+        domains.index_limit(placeholder, function),
+        domains.vocabulary(layers, dtype.name == "string") if looked_up else (),
     )
 
 

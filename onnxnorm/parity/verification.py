@@ -19,7 +19,7 @@ from onnxnorm.parity import engine as engines
 from onnxnorm.parity import oracle
 from onnxnorm.parity import subject as subjects
 from onnxnorm.parity.comparison import Criterion, compare
-from onnxnorm.parity.inputs import draw, index_limit, named, take
+from onnxnorm.parity.inputs import draw, named, take
 from onnxnorm.parity.report import InputRecord, Report
 
 Array = npt.NDArray[Any]
@@ -64,9 +64,7 @@ def verify(
     subject = subjects.trace(model, given)
     names = [spec.name for spec in subject.inputs]
     arrays = (
-        _drawn(model, subject, engine, samples, seed)
-        if given is None
-        else take(given, subject.inputs)
+        _drawn(subject, engine, samples, seed) if given is None else take(given, subject.inputs)
     )
     of_runtime = engines.run(engine, names, arrays, subject.output_names)
     of_keras = subjects.run(subject, arrays)
@@ -96,7 +94,7 @@ def verify(
 
 
 def _drawn(
-    model: Any, subject: subjects.Subject, engine: engines.Engine, samples: int, seed: int
+    subject: subjects.Subject, engine: engines.Engine, samples: int, seed: int
 ) -> list[Array]:
     """Random inputs that fit both the model and the file, which may have fixed sizes."""
     shapes = engines.input_shapes(engine, [spec.name for spec in subject.inputs])
@@ -112,7 +110,7 @@ def _drawn(
         )
         for spec, shape in zip(subject.inputs, shapes, strict=True)
     ]
-    return draw(specs, samples, seed, index_limit(capture.layers(model)))
+    return draw(specs, samples, seed)
 
 
 def _notes(engine: engines.Engine, exact: oracle.Exact) -> tuple[str, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from onnxnorm.errors import VerificationError
-from onnxnorm.parity.inputs import InputSpec, draw, index_limit, named, take
+from onnxnorm.parity.inputs import InputSpec, draw, named, take
 
 IMAGE = InputSpec("image", (None, 4, 4), "float32")
 TOKENS = InputSpec("tokens", (None, None), "int32")
@@ -19,7 +19,7 @@ GOOD = {"image": np.zeros((2, 4, 4), np.float32), "tokens": np.zeros((2, 7), np.
 
 
 def test_drawn_shapes_dtypes_and_ranges() -> None:
-    image, tokens = draw(SPECS, samples=64, seed=1, index_limit=5)
+    image, tokens = draw((IMAGE, replace(TOKENS, limit=5)), samples=64, seed=1)
     assert (image.shape, image.dtype, tokens.shape, tokens.dtype) == (
         (64, 4, 4),
         np.float32,
@@ -32,11 +32,13 @@ def test_drawn_shapes_dtypes_and_ranges() -> None:
 
 
 def test_drawn_kinds() -> None:
-    flags, indices, plain = draw(
+    flags, indices, plain, words, numbers = draw(
         [
             InputSpec("flags", (None, 3), "bool"),
             InputSpec("indices", (None, 3), "float32", integral=True),
             InputSpec("plain", (2, 3), "int64"),
+            InputSpec("words", (None,), "string", choices=("a", "bc")),
+            InputSpec("numbers", (None,), "int64", choices=(7, -9)),
         ],
         samples=32,
         seed=0,
@@ -45,6 +47,10 @@ def test_drawn_kinds() -> None:
     assert indices.dtype == np.float32
     assert set(indices.flat) == {0.0, 1.0}
     assert plain.shape == (2, 3)
+    assert words.dtype == object
+    assert set(words) == {"a", "bc"}
+    assert numbers.dtype == np.int64
+    assert set(numbers) == {7, -9}
 
 
 def test_the_seed_decides() -> None:
@@ -64,12 +70,6 @@ def test_the_seed_decides() -> None:
 def test_what_cannot_be_drawn(spec: InputSpec, samples: int, says: str) -> None:
     with pytest.raises(VerificationError, match=says):
         draw([spec], samples, 0)
-
-
-def test_index_limit_is_the_smallest_embedding() -> None:
-    layers = [type("Embedding", (), {"input_dim": n})() for n in (30, 7)]
-    assert index_limit([*layers, SimpleNamespace()]) == 7
-    assert index_limit([]) is None
 
 
 @pytest.mark.parametrize(
