@@ -17,6 +17,7 @@ from google.protobuf.message import EncodeError
 from onnxnorm import feeding
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
 from onnxnorm.graph.fusion import in_memory
+from onnxnorm.modelfile import PROTOBUF_LIMIT
 
 try:
     import onnxruntime
@@ -30,6 +31,10 @@ OLDEST_ONNXRUNTIME = (1, 18)
 _EXTERNAL_TENSORS_IN_MEMORY = (1, 22)
 _FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 _CPU = "CPUExecutionProvider"
+_TOO_LARGE = (
+    "model: more than 2 GB cannot be handed over in memory: write it with "
+    "onnxnorm.modelfile.save, which puts the weights into a file of their own, and open that"
+)
 
 _SUFFIX = {"win32": "dll", "darwin": "dylib"}.get(sys.platform, "so")
 _PREFIX = "" if sys.platform == "win32" else "lib"
@@ -165,16 +170,15 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
 
 def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | bytes:
     """What ONNX Runtime can be given."""
-    if isinstance(model, bytes):
-        return model
     if isinstance(model, onnx.ModelProto):
         try:
-            return bytes(model.SerializeToString())
+            model = bytes(model.SerializeToString())
         except (EncodeError, ValueError) as error:
-            raise ModelFileError(
-                f"model: cannot be handed over in memory, above 2 GB: {error}; save it with "
-                "onnxnorm.modelfile.save and open the file"
-            ) from error
+            raise ModelFileError(_TOO_LARGE) from error
+    if isinstance(model, bytes):
+        if len(model) > PROTOBUF_LIMIT:
+            raise ModelFileError(_TOO_LARGE)
+        return model
     path = os.fspath(model)
     if not Path(path).is_file():
         raise ModelFileError(f"{path}: no such model file")
