@@ -170,15 +170,17 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
 
 def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | bytes:
     """What ONNX Runtime can be given."""
+    if isinstance(model, bytes):
+        return model
     if isinstance(model, onnx.ModelProto):
         try:
-            model = bytes(model.SerializeToString())
+            content = bytes(model.SerializeToString())
         except (EncodeError, ValueError) as error:
             raise ModelFileError(_TOO_LARGE) from error
-    if isinstance(model, bytes):
-        if len(model) > PROTOBUF_LIMIT:
+        # Some releases of protobuf write what none can read.
+        if len(content) > PROTOBUF_LIMIT:
             raise ModelFileError(_TOO_LARGE)
-        return model
+        return content
     path = os.fspath(model)
     if not Path(path).is_file():
         raise ModelFileError(f"{path}: no such model file")
