@@ -55,4 +55,5 @@ def raise_to(model: onnx.ModelProto, version: int) -> None:
     for entry in itertools.chain(model.opset_import, *(f.opset_import for f in model.functions)):
         if entry.domain in _STANDARD:
             entry.version = version
-    model.ir_version = max(model.ir_version, _IR_VERSIONS[version])
+    # The formats differ in types that the model does not have; onnx refuses those it is older than.
+    model.ir_version = max(model.ir_version, min(_IR_VERSIONS[version], onnx.IR_VERSION))
