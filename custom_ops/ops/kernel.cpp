@@ -1,28 +1,9 @@
 #include "ops/kernel.h"
 
-#include <algorithm>
-#include <memory>
-
-#include "cpu/expand.h"
-#include "cpu/normalize.h"
 #include "ops/operators.h"
 
 namespace onnxnorm {
 namespace {
-
-/// The session's own intra-op threads.
-class SessionThreads final : public cpu::Executor {
- public:
-  SessionThreads(const OrtApi& api, const OrtKernelContext& context) : api_(api), context_(context) {}
-
-  void run(size_t count, void (*task)(void* context, size_t index), void* context) override {
-    check(api_, api_.KernelContext_ParallelFor(&context_, task, count, 0, context));
-  }
-
- private:
-  const OrtApi& api_;
-  const OrtKernelContext& context_;
-};
 
 /// "operator 'node'", the start of every error.
 std::string describe(const OrtApi& api, Kind kind, const OrtKernelInfo& info) {
@@ -98,30 +79,6 @@ Shape known_shape(const OrtApi& api, const OrtKernelInfo& info, size_t index) {
   return shape;
 }
 
-struct Tensor {
-  Shape shape;
-  const void* data;
-};
-
-/// A tensor's elements repeated to a larger shape, where it is larger.
-class Expanded {
- public:
-  Expanded(const Tensor& tensor, const Shape& shape, Element element) : data_(tensor.data) {
-    if (tensor.shape == shape) return;
-    int64_t bytes = element_size(element);
-    for (const int64_t extent : shape) bytes *= extent;
-    copy_.reset(new char[static_cast<size_t>(bytes)]);
-    cpu::expand(tensor.data, tensor.shape, shape, element_size(element), copy_.get());
-    data_ = copy_.get();
-  }
-
-  const void* data() const { return data_; }
-
- private:
-  const void* data_;
-  std::unique_ptr<char[]> copy_;
-};
-
 Tensor input(const OrtApi& api, const OrtKernelContext& context, size_t index) {
   const OrtValue* value = nullptr;
   check(api, api.KernelContext_GetInput(&context, index, &value));
@@ -141,8 +98,8 @@ Tensor input(const OrtApi& api, const OrtKernelContext& context, size_t index) {
 
 }  // namespace
 
-Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info)
-    : api_(api), kind_(kind), element_(element), node_(describe(api, kind, info)) {
+Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info, std::unique_ptr<Device> device)
+    : api_(api), kind_(kind), element_(element), node_(describe(api, kind, info)), device_(std::move(device)) {
   try {
     attributes_ = read_attributes(api, kind, info);
     check_attributes(kind, attributes_);
@@ -178,27 +135,23 @@ void Kernel::compute(OrtKernelContext& context) const {
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(node_ + error.what());
   }
-  const Expanded full_x(x, y_shape, element_), full_residual(residual, y_shape, element_);
   OrtValue* output = nullptr;
   check(api_, api_.KernelContext_GetOutput(&context, 0, y_shape.data(), y_shape.size(), &output));
-  void* y = nullptr;
-  check(api_, api_.GetTensorMutableData(output, &y));
-  SessionThreads threads(api_, context);
-  cpu::normalize({element_,
-                  dimensions.data(),
-                  static_cast<int64_t>(dimensions.size()),
-                  divisor_of(kind_),
-                  subtracts_mean(kind_, attributes_),
-                  static_cast<double>(attributes_.epsilon),
-                  full_x.data(),
-                  scale.data,
-                  bias.data,
-                  y,
-                  epilogue_.activation,
-                  {epilogue_.parameters[0], epilogue_.parameters[1]},
-                  full_residual.data(),
-                  epilogue_.residual_first},
-                 threads);
+  Normalization normalization{};
+  normalization.element = element_;
+  normalization.dimensions = dimensions.data();
+  normalization.rank = static_cast<int64_t>(dimensions.size());
+  normalization.divisor = divisor_of(kind_);
+  normalization.subtract_mean = subtracts_mean(kind_, attributes_);
+  normalization.epsilon = static_cast<double>(attributes_.epsilon);
+  normalization.scale = scale.data;
+  normalization.bias = bias.data;
+  check(api_, api_.GetTensorMutableData(output, &normalization.y));
+  normalization.activation = epilogue_.activation;
+  normalization.parameters[0] = epilogue_.parameters[0];
+  normalization.parameters[1] = epilogue_.parameters[1];
+  normalization.residual_first = epilogue_.residual_first;
+  device_->normalize(context, x, residual, y_shape, normalization);
 }
 
 }  // namespace onnxnorm

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "ops/api.h"
+#include "ops/device.h"
 #include "ops/epilogue.h"
 #include "ops/geometry.h"
 
@@ -12,7 +13,7 @@ namespace onnxnorm {
 class Kernel {
  public:
   /// Reads and checks what is known of the node before it runs; throws with the node's name.
-  Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info);
+  Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info, std::unique_ptr<Device> device);
 
   void compute(OrtKernelContext& context) const;
 
@@ -23,6 +24,7 @@ class Kernel {
   const Kind kind_;
   const Element element_;
   std::string node_;
+  std::unique_ptr<Device> device_;
   Attributes attributes_;
   Epilogue epilogue_;
   bool has_residual_ = false;

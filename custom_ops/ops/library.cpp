@@ -7,6 +7,15 @@
 #include "ops/operators.h"
 
 namespace onnxnorm {
+
+std::vector<Provider> providers() {
+#ifdef ONNXNORM_CUDA
+  return {{nullptr, cpu_device}, {"CUDAExecutionProvider", cuda_device}};
+#else
+  return {{nullptr, cpu_device}};
+#endif
+}
+
 namespace {
 
 /// Sessions refer to the domain and its operators for as long as they live, so these are never destroyed.

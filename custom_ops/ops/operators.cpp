@@ -29,7 +29,9 @@ ONNXTensorElementDataType ORT_API_CALL element_type(const OrtCustomOp* op, size_
 
 OrtStatus* ORT_API_CALL create_kernel(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
   const Operator& self = operator_of(op);
-  return guarded(self.api, [&] { *kernel = new Kernel(self.api, self.kind, self.element, *info); });
+  return guarded(self.api, [&] {
+    *kernel = new Kernel(self.api, self.kind, self.element, *info, self.provider.device(self.api, *info));
+  });
 }
 
 OrtStatus* ORT_API_CALL compute(void* kernel, OrtKernelContext* context) {
@@ -129,11 +131,11 @@ size_t ORT_API_CALL may_inplace(int** input_index, int** output_index) {
 
 }  // namespace
 
-Operator::Operator(const OrtApi& api, Kind kind, Element element)
-    : OrtCustomOp{}, api(api), kind(kind), element(element) {
+Operator::Operator(const OrtApi& api, const Provider& provider, Kind kind, Element element)
+    : OrtCustomOp{}, api(api), provider(provider), kind(kind), element(element) {
   version = api_version;
   GetName = name;
-  GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
+  GetExecutionProviderType = [](const OrtCustomOp* op) { return operator_of(op).provider.name; };
   GetInputType = element_type;
   GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return input_count; };
   GetOutputType = element_type;
@@ -159,9 +161,11 @@ Operator::Operator(const OrtApi& api, Kind kind, Element element)
 
 std::vector<std::unique_ptr<Operator>> all_operators(const OrtApi& api) {
   std::vector<std::unique_ptr<Operator>> operators;
-  for (const Kind kind : all_kinds) {
-    for (const Element element : {Element::float32, Element::float16, Element::bfloat16, Element::float64}) {
-      operators.push_back(std::make_unique<Operator>(api, kind, element));
+  for (const Provider& provider : providers()) {
+    for (const Kind kind : all_kinds) {
+      for (const Element element : {Element::float32, Element::float16, Element::bfloat16, Element::float64}) {
+        operators.push_back(std::make_unique<Operator>(api, provider, kind, element));
+      }
     }
   }
   return operators;

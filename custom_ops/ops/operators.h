@@ -5,22 +5,25 @@
 #include <vector>
 
 #include "ops/api.h"
+#include "ops/device.h"
 #include "ops/geometry.h"
 
 namespace onnxnorm {
 
 enum Input : size_t { input_x, input_scale, input_bias, input_residual, input_count };
 
-/// One operator for one element type; ONNX Runtime calls back through the function pointers of the base.
+/// One operator of one execution provider for one element type; ONNX Runtime calls back through the function pointers
+/// of the base.
 struct Operator : OrtCustomOp {
-  Operator(const OrtApi& api, Kind kind, Element element);
+  Operator(const OrtApi& api, const Provider& provider, Kind kind, Element element);
 
   const OrtApi& api;
+  const Provider provider;
   const Kind kind;
   const Element element;
 };
 
-/// Every operator of the domain for every element type.
+/// Every operator of the domain for every provider and element type.
 std::vector<std::unique_ptr<Operator>> all_operators(const OrtApi& api);
 
 }  // namespace onnxnorm

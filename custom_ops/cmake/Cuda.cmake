@@ -1,0 +1,35 @@
+# The library for CUDA devices, where nvcc is found: ONNXNORM_CUDA=OFF leaves it out, ON makes a missing nvcc an error.
+set(ONNXNORM_CUDA AUTO CACHE STRING "Build the CUDA library: AUTO (where nvcc is found), ON or OFF")
+set(ONNXNORM_CUDA_ARCHITECTURES 75 80 86 89 90 100 120 CACHE STRING "Compute capabilities to compile for")
+
+if(NOT ONNXNORM_CUDA OR ONNXNORM_SANITIZE)
+  return()
+endif()
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(NOT ONNXNORM_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "ONNXNORM_CUDA is ${ONNXNORM_CUDA}, but no nvcc is found: set CUDACXX to its path")
+  endif()
+  message(STATUS "CUDA library: left out, no nvcc found")
+  return()
+endif()
+
+# Machine code for each of them that this nvcc knows, and PTX of the newest for devices still to come.
+execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-code OUTPUT_VARIABLE known)
+set(architectures "")
+foreach(architecture IN LISTS ONNXNORM_CUDA_ARCHITECTURES)
+  if(known MATCHES "sm_${architecture}[^0-9]")
+    list(APPEND architectures ${architecture}-real)
+    set(newest ${architecture})
+  endif()
+endforeach()
+set(CMAKE_CUDA_ARCHITECTURES ${architectures} ${newest}-virtual)
+enable_language(CUDA)
+message(STATUS "CUDA library: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, ${CMAKE_CUDA_ARCHITECTURES}")
+
+add_operators(onnxnorm_cuda ops/cuda_device.cpp cuda/normalize.cu cuda/plan.cpp cuda/problem.cpp)
+target_compile_definitions(onnxnorm_cuda PRIVATE ONNXNORM_CUDA)
+# The static runtime: one library serves whatever CUDA the ONNX Runtime beside it was built for, and loads without a GPU.
+set_target_properties(onnxnorm_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_STANDARD 17)
+target_include_directories(onnxnorm_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
