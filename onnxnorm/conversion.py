@@ -196,15 +196,10 @@ class Hook:
         made = self._name_nodes(model)
         attach_functions(model)
         found = [
-            _layer_record(
-                known,
-                [m for m in made if m[0].marker.layer == index],
-                self._operations(model, known),
-            )
+            _layer_record(known, [m for m in made if m[0].marker.layer == index])
             for index, known in enumerate(self.known)
         ]
-        names = (node.name for graph in all_graphs(model.graph) for node in graph.node)
-        order = {name: place for place, name in enumerate(names)}
+        order = {node: place for place, (_, node) in enumerate(made)}
         found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
         others = self._unknown_layers(model, {record.name for record in found})
         records.write(model, (*found, *others))
@@ -227,19 +222,6 @@ class Hook:
             taken.add(node.name)
             made.append((call, node.name))
         return made
-
-    def _operations(self, model: onnx.ModelProto, known: KnownLayer) -> tuple[str, ...]:
-        """Names of the nodes that compute a batch norm, as far as it is not in others' weights."""
-        name = known.layer.name
-        alike = [layer for layer in self.layers if layer.name == name]
-        if not known.folded or known.formula is None or len(alike) > 1:
-            return ()
-        return tuple(
-            node.name
-            for graph in all_graphs(model.graph)
-            for node in graph.node
-            if name in node.name and refusal.layer_at(node.name, self.layers) == name
-        )
 
     def _unknown_layers(self, model: onnx.ModelProto, known: Set[str]) -> Iterator[LayerRecord]:
         """Records of layers that normalize, by the operations that they left, unknown to us."""
@@ -367,9 +349,7 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise ConversionError(f"the converted model is not valid ONNX: {error}") from error
 
 
-def _layer_record(
-    known: KnownLayer, made: Sequence[tuple[_Call, str]], operations: tuple[str, ...]
-) -> LayerRecord:
+def _layer_record(known: KnownLayer, made: Sequence[tuple[_Call, str]]) -> LayerRecord:
     name, layer_class = known.layer.name, class_path(known.layer)
     if known.overridden:
         reason = f"the subclass overrides {', '.join(known.overridden)}"
@@ -379,10 +359,8 @@ def _layer_record(
         lowering: Lowered = "unused"
         if notes:
             lowering = "folded" if known.folded else "decomposed"
-        if operations:
-            lowering = "native"
         reason = notes or "not part of the model's inference"
-        return LayerRecord(name, layer_class, None, lowering, operations, reason)
+        return LayerRecord(name, layer_class, None, lowering, (), reason)
     return LayerRecord(
         name,
         layer_class,

@@ -26,11 +26,13 @@ except ImportError as error:
         "onnxruntime is not installed: pip install 'onnxnorm[cpu]' or 'onnxnorm[gpu]'"
     ) from error
 
+from onnxnorm import provider_choice
+
 OLDEST_ONNXRUNTIME = (1, 18)
 # The first release that is known to find external tensors of a model in memory in a given folder.
 _EXTERNAL_TENSORS_IN_MEMORY = (1, 22)
 _FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
-_CPU = "CPUExecutionProvider"
+_LIBRARY_VARIABLES = {"cpu": "ONNXNORM_LIBRARY", "cuda": "ONNXNORM_CUDA_LIBRARY"}
 _TOO_LARGE = (
     "model: more than 2 GB cannot be handed over in memory: write it with "
     "onnxnorm.modelfile.save, which puts the weights into a file of their own, and open that"
@@ -45,30 +47,44 @@ def library_path(provider: str = "cpu") -> Path:
     """The native operator library for an execution provider.
 
     Args:
-        provider: ``"cpu"``; the environment variable ``ONNXNORM_LIBRARY`` names another file,
-            for development and sanitizer builds.
+        provider: ``"cpu"`` or ``"cuda"``, whose library has the operators of the CPU as well. The
+            environment variables ``ONNXNORM_LIBRARY`` and ``ONNXNORM_CUDA_LIBRARY`` name other
+            files, for development and sanitizer builds.
 
     Raises:
         RuntimeLibraryError: the library is not there, or no such provider is known.
     """
-    if provider != "cpu":
-        raise RuntimeLibraryError(f"no native library for provider {provider!r}: only 'cpu'")
-    override = os.environ.get("ONNXNORM_LIBRARY")
-    packaged = Path(__file__).parent / "lib" / f"{_PREFIX}onnxnorm_cpu.{_SUFFIX}"
+    if provider not in _LIBRARY_VARIABLES:
+        known = " or ".join(map(repr, _LIBRARY_VARIABLES))
+        raise RuntimeLibraryError(f"no native library for provider {provider!r}: only for {known}")
+    variable = _LIBRARY_VARIABLES[provider]
+    override = os.environ.get(variable)
+    packaged = Path(__file__).parent / "lib" / f"{_PREFIX}onnxnorm_{provider}.{_SUFFIX}"
     path = Path(override) if override else packaged
-    if not path.is_file():
-        origin = "named by ONNXNORM_LIBRARY" if override else "of the installed package"
-        raise RuntimeLibraryError(
-            f"native library {origin} not found at {path}: install onnxnorm from a wheel, or "
-            "from source with 'pip install .', which builds it"
-        )
-    return path
+    if path.is_file():
+        return path
+    if override:
+        raise RuntimeLibraryError(f"native library named by {variable} not found at {path}")
+    advice = (
+        "this installation was built where no nvcc was found: build it with 'pip install .' where "
+        "the CUDA toolkit is"
+        if provider == "cuda"
+        else "install onnxnorm from a wheel, or from source with 'pip install .', which builds it"
+    )
+    raise RuntimeLibraryError(
+        f"native library of the installed package not found at {path}: {advice}"
+    )
 
 
-def register(session_options: onnxruntime.SessionOptions) -> None:
+def register(session_options: onnxruntime.SessionOptions, provider: str | None = None) -> None:
     """Makes the native operators known to sessions created with these options.
 
     Registering the same options again does nothing.
+
+    Args:
+        session_options: options of an ``onnxruntime.InferenceSession``.
+        provider: ``"cpu"``, or ``"cuda"`` for nodes on either; default: ``"cuda"`` where ONNX
+            Runtime and this installation both have CUDA.
 
     Raises:
         RuntimeLibraryError: onnxruntime is older than 1.18, or the library cannot be loaded.
@@ -81,7 +97,12 @@ def register(session_options: onnxruntime.SessionOptions) -> None:
         )
     if session_options in _registered:
         return
-    path = library_path()
+    if provider is None:
+        on_cuda = (
+            provider_choice.CUDA in onnxruntime.get_available_providers() and has_cuda_library()
+        )
+        provider = "cuda" if on_cuda else "cpu"
+    path = library_path(provider)
     try:
         session_options.register_custom_ops_library(str(path))
     except Exception as error:
@@ -89,22 +110,38 @@ def register(session_options: onnxruntime.SessionOptions) -> None:
     _registered.add(session_options)
 
 
+def has_cuda_library() -> bool:
+    """Whether this installation has the operators for CUDA devices."""
+    try:
+        library_path("cuda")
+    except RuntimeLibraryError:
+        return False
+    return True
+
+
 class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # untyped base
     """An ``onnxruntime.InferenceSession`` with the native operators registered.
 
+    ``get_providers()`` tells which execution providers really run. On CUDA without the CUDA
+    library, the normalization nodes run on the device as their function bodies.
+
     Args:
         path_or_bytes: model file, its bytes, or a ``ModelProto``.
-        providers: execution providers in order of preference; default: the CPU.
+        providers: execution providers in order of preference; default: CUDA, where ONNX Runtime
+            has it and there is a device, and the CPU.
         sess_options: session options of the caller; the operators are registered in them.
         optimize: take activations and residuals into the normalization nodes, in memory, as
-            `onnxnorm.optimize` does. Only where the CPU comes first among the providers: on others
-            the nodes run as their function bodies, which the optimized form does not have. With
-            ONNX Runtime before 1.22, not for files with external tensors.
+            `onnxnorm.optimize` does. Only where the library of the first provider is there, since
+            the optimized form has no function bodies. With ONNX Runtime before 1.22, not for
+            files with external tensors.
+        strict: what is otherwise a warning is an error: a provider that was asked for and is not
+            used, normalization nodes on the CPU in a session on CUDA.
         **kwargs: passed on to ``onnxruntime.InferenceSession``.
 
     Raises:
         ModelFileError: the file is missing or no model that ONNX Runtime can load.
-        RuntimeLibraryError: the native library is missing or does not load.
+        RuntimeLibraryError: the native library is missing or does not load, or ``strict`` and not
+            what was asked for.
     """
 
     def __init__(
@@ -113,20 +150,47 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
         sess_options: onnxruntime.SessionOptions | None = None,
         optimize: bool = True,
+        strict: bool = False,
         **kwargs: Any,
     ) -> None:
         options = onnxruntime.SessionOptions() if sess_options is None else sess_options
-        register(options)
+        asked = list(provider_choice.default() if providers is None else providers)
         source = _source(path_or_bytes)
-        arguments = {"providers": [_CPU] if providers is None else list(providers), **kwargs}
+        name = source if isinstance(source, str) else "model"
+        arguments = {"providers": asked, **kwargs}
+        if provider_choice.CUDA in map(provider_choice.name_of, asked):
+            options.add_session_config_entry(provider_choice.RECORD_OPTION, "1")
+        library = provider_choice.library(asked, has_cuda_library())
+        if library:
+            register(options, library)
+            self._load(source, name, options, arguments, optimize, sess_options is not None)
+        else:
+            self._load_bodies(source, name, options, arguments)
+        complaints = [
+            *provider_choice.unused(asked, self.get_providers()),
+            *provider_choice.left_on_cpu(self),
+        ]
+        if complaints and strict:
+            raise RuntimeLibraryError(f"{name}: {'; '.join(complaints)}")
+        for complaint in complaints:
+            warnings.warn(f"{name}: {complaint}", RuntimeWarning, stacklevel=2)
+
+    def _load(
+        self,
+        source: str | bytes,
+        name: str,
+        options: onnxruntime.SessionOptions,
+        arguments: dict[str, Any],
+        optimize: bool,
+        shared: bool,
+    ) -> None:
         failure: Exception | None = None
-        if optimize and _runs_on_cpu(arguments["providers"]):
+        if optimize:
             try:
-                if self._load_optimized(source, options, arguments, sess_options is not None):
+                if self._load_optimized(source, options, arguments, shared):
                     return
             except Exception as error:  # a session of the file as it is serves the user still
                 failure = error
-        name = source if isinstance(source, str) else "model"
         try:
             super().__init__(source, options, **arguments)
         except Exception as error:
@@ -136,8 +200,22 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
                 f"{name}: runs as it is, since it cannot be optimized: "
                 f"{type(failure).__name__}: {failure}",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
+
+    def _load_bodies(
+        self,
+        source: str | bytes,
+        name: str,
+        options: onnxruntime.SessionOptions,
+        arguments: dict[str, Any],
+    ) -> None:
+        """On a device for which there is no library: the file's function bodies, if it has them."""
+        try:
+            super().__init__(source, options, **arguments)
+        except Exception:  # an operator without body, or a fault that the next attempt tells
+            register(options, "cpu")
+            self._load(source, name, options, arguments, optimize=False, shared=True)
 
     def _load_optimized(
         self,
@@ -185,11 +263,6 @@ def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | by
     if not Path(path).is_file():
         raise ModelFileError(f"{path}: no such model file")
     return path
-
-
-def _runs_on_cpu(providers: Sequence[str | tuple[str, dict[str, Any]]]) -> bool:
-    first = providers[0] if providers else _CPU
-    return (first if isinstance(first, str) else first[0]) == _CPU
 
 
 @contextmanager

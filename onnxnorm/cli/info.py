@@ -47,7 +47,8 @@ def _facts() -> dict[str, Any]:
         "platform": platform.platform(),
         **{name: _version(names) for name, names in _DISTRIBUTIONS.items()},
         "providers": _providers(),
-        "library": _library(),
+        "library": _library("cpu"),
+        "CUDA library": _library("cuda"),
         "cpu": platform.machine(),
         "cpu flags": _cpu_flags(),
     }
@@ -72,9 +73,9 @@ def _providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def _library() -> str:
+def _library(provider: str) -> str:
     try:
-        return str(onnxnorm.library_path())
+        return str(onnxnorm.library_path(provider))
     except OnnxNormError as error:
         return f"none: {error}"
 

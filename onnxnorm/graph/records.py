@@ -30,8 +30,9 @@ class LayerRecord:
         lowering: ``"custom"``: a node of the ``onnxnorm`` domain for each call; ``"native"``:
             standard operators; ``"folded"``: part of another layer's weights; ``"decomposed"``:
             converted operation by operation; ``"unused"``: the model's inference does without it.
-        nodes: names of its nodes in the graph, several for a layer that is called several times.
-        reason: why it is folded, decomposed or unused, or what is to say of some of its calls.
+        nodes: names of its nodes in the graph, several for a layer that is called several times;
+            of a folded layer those whose weights it is part of.
+        reason: why it is folded, decomposed or unused; empty otherwise.
         input_shapes: shapes of the inputs that it normalizes, one for each call, None for an
             unknown size.
         fused: what its nodes compute beside it, since `optimize` put it there.

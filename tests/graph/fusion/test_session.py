@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 import onnxnorm
-from onnxnorm import modelfile
+from onnxnorm import modelfile, provider_choice
 from onnxnorm.graph.fusion import in_memory
 from onnxnorm.graph.nodes import all_graphs
 from tests.graph.fusion.graphs import evaluate, parsed
@@ -90,25 +90,32 @@ def test_external_tensors_in_an_older_runtime(
     assert nodes_run(tmp_path, external) == AS_IT_IS
 
 
+@pytest.mark.skipif(provider_choice.has_cuda_device(), reason="the nodes run on the device")
 @pytest.mark.parametrize(
-    ("providers", "on_cpu"),
+    "providers",
     [
-        (None, True),
-        ([], True),
-        (["CPUExecutionProvider"], True),
-        ([("CPUExecutionProvider", {})], True),
-        (["CPUExecutionProvider", "CUDAExecutionProvider"], True),
-        (["CUDAExecutionProvider", "CPUExecutionProvider"], False),
-        ([("CUDAExecutionProvider", {"device_id": 0}), "CPUExecutionProvider"], False),
+        None,
+        [],
+        ["CPUExecutionProvider"],
+        [("CPUExecutionProvider", {})],
+        ["CPUExecutionProvider", "CUDAExecutionProvider"],
+        ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        [("CUDAExecutionProvider", {"device_id": 0}), "CPUExecutionProvider"],
     ],
 )
-def test_only_where_the_cpu_comes_first(
-    path: Path, tmp_path: Path, providers: Any, on_cpu: bool
-) -> None:
+def test_whatever_is_asked_for(path: Path, tmp_path: Path, providers: Any) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # this build of ONNX Runtime has no CUDA
-        nodes = nodes_run(tmp_path, path, providers=providers)
-    assert nodes == (FUSED if on_cpu else AS_IT_IS)
+        warnings.simplefilter("ignore")  # a device that is not there
+        assert nodes_run(tmp_path, path, providers=providers) == FUSED
+
+
+def test_a_device_without_library_gets_the_bodies(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider_choice, "library", lambda *_: None)
+    nodes = nodes_run(tmp_path, path)
+    assert "LayerNormalization" not in nodes
+    assert "Relu" in nodes
 
 
 def test_a_fault_of_the_optimizer_is_told_and_the_file_runs(
