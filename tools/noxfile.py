@@ -28,6 +28,8 @@ CPU = tuple(PROJECT["project"]["optional-dependencies"]["cpu"])
 
 TESTING = ("hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5")
 REPORTS = ("jinja2>=3.1", "matplotlib>=3.8")
+# Reads the machine code of the CUDA library, where one is built.
+MACHINE_CODE = ("nvidia-cuda-cuobjdump>=13", "nvidia-cuda-nvdisasm>=13")
 # The newest releases that install and run together with TensorFlow 2.15.
 TFA = (
     "tensorflow-cpu==2.15.1",
@@ -151,7 +153,8 @@ def build(session: nox.Session) -> None:
 def tests_tfa(session: nox.Session) -> None:
     """All tests beside TensorFlow 2.15 and TensorFlow Addons."""
     extra = (*DATA, *TFA_NETWORKS)
-    _require(session, *BASE, *TFA, *TESTING, *REPORTS, without_dependencies=extra)
+    pinned = (*TFA, *MACHINE_CODE)
+    _require(session, *BASE, *pinned, *TESTING, *REPORTS, without_dependencies=extra)
     _pytest(session)
 
 

@@ -69,9 +69,9 @@ def test_table(name: str) -> None:
     assert len(nodes) == case.calls
     assert len({node.name for node in nodes}) == case.calls
     assert {f.name for f in custom.model.functions} == {node.op_type for node in nodes}
-    folded = [record for record in custom.layers if record.lowering in ("folded", "native")]
-    made = [n for record in custom.layers if record not in folded for n in record.nodes]
+    made = [n for record in custom.layers for n in record.nodes]
     assert sorted(made) == sorted(node.name for node in nodes)
+    folded = [record for record in custom.layers if record.lowering == "folded"]
     assert len(folded) == case.folded
     for record in custom.layers:
         if record in folded:
@@ -333,24 +333,4 @@ def test_threads_convert_one_model_at_once() -> None:
         assert len(norm_nodes(result.model)) == 1
         np.testing.assert_allclose(
             run(result.model, inputs)[0], keras_outputs(model, inputs)[0], atol=1e-5
-        )
-
-
-def test_batch_norm_is_folded_or_tells_the_nodes_that_are_left_of_it() -> None:
-    model = functional(
-        (8, 8, 2),
-        *(L.Conv2D(4, 3, name="conv"), L.BatchNormalization(name="after_convolution")),
-        *(L.ReLU(), L.BatchNormalization(name="after_relu"), L.LayerNormalization(name="layer")),
-    )
-    result = onnxnorm.convert(randomized(model))
-    layers = {record.name: record for record in result.layers}
-    assert layers["after_relu"].lowering == "native"
-    assert layers["after_relu"].nodes
-    for record in layers.values():
-        present = [node.name for node in result.model.graph.node if node.name in record.nodes]
-        assert sorted(present) == sorted(record.nodes)
-    if KERAS_2:  # Keras 3 leaves a multiplication and an addition, which tf2onnx does not fold
-        assert (layers["after_convolution"].lowering, layers["after_convolution"].nodes) == (
-            "folded",
-            (),
         )
