@@ -20,6 +20,7 @@ from onnxnorm import bfloat16, capture, concrete, loops, modelfile, refusal
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
+from onnxnorm.freezing import freeze
 from onnxnorm.graph import (
     dense,
     divisions,
@@ -35,6 +36,7 @@ from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attri
 from onnxnorm.graph.records import LayerRecord, Lowered
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
 from onnxnorm.tf_ops import HANDLERS, TABLE_HANDLERS
+from onnxnorm.weights import Weights, settle
 
 Lowering = Literal["custom", "native"]
 
@@ -100,7 +102,7 @@ def convert(
     with ONE_AT_A_TIME:
         traced = capture.trace(model, input_signature)
         refusal.check_layers(traced.layers)
-        proto = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
+        proto, weights = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
     # Standard operators for group and instance normalization want the channels first.
     over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)
@@ -111,6 +113,7 @@ def convert(
     if lowering == "native":
         proto = native.lower(proto)
     _check_model(proto)
+    weights.attach(proto)
     versions.raise_to(proto, opset)
     return Conversion(proto, records.read(proto))
 
@@ -277,7 +280,8 @@ def attach_functions(model: onnx.ModelProto) -> None:
         keep_only(model.opset_import, lambda entry: entry.domain != DOMAIN)
 
 
-def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
+def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weights]:
+    """The model in ONNX, with references to its large weights, and those weights."""
     tf = capture.tensorflow()
     tf2onnx = import_tf2onnx()
     function = concrete.without_compilation(tf, traced.function)
@@ -286,35 +290,43 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
     renamed = dict(zip(inputs, traced.input_names, strict=True))
     renamed |= dict(zip(outputs, traced.output_names, strict=True))
     arguments = Hook(traced.known, traced.layers).arguments()
-    optimizers = arguments.pop("optimizers")
+    weights = Weights()
     with (
         tf.device("/cpu:0"),
         _quiet("tf2onnx"),
         _quiet("tensorflow"),
         refusal.failing_operations() as failing,
+        weights.referenced(tf2onnx),
     ):
         try:
-            frozen, tables = tf2onnx.tf_loader.from_trackable(
-                traced.model, function, inputs, outputs, False
-            )
-            refusal.check_traced(frozen, traced)
-            bfloat16.in_float32(tf, frozen)
-            loops.keep_float64(tf, frozen)
+            frozen = freeze(tf, tf2onnx.tf_loader, traced.model, function, inputs, outputs)
+            refusal.check_traced(frozen.graph_def, traced)
+            bfloat16.in_float32(tf, frozen.graph_def)
+            loops.keep_float64(tf, frozen.graph_def)
             for op, handler in TABLE_HANDLERS.items():
-                arguments["custom_op_handlers"][op] = (handler, [op, tables])
+                arguments["custom_op_handlers"][op] = (handler, [op, frozen.tables])
+            # The steps of process_tf_graph, with the weights made constants after the first one.
+            tf2onnx.tfonnx.clear_functions()
             with tf.Graph().as_default() as graph:
-                tf.import_graph_def(concrete.with_lookup_shapes(tf, frozen), name="")
-                onnx_graph = tf2onnx.tfonnx.process_tf_graph(
-                    graph,
-                    opset=opset,
-                    input_names=inputs,
-                    output_names=outputs,
+                graph_def = concrete.with_lookup_shapes(tf, frozen.graph_def)
+                tf.graph_util.import_graph_def(graph_def, name="")
+                main, functions = tf2onnx.tfonnx.graphs_from_tf(graph, inputs, outputs)
+                for part in (main, *functions):
+                    part.set_config(opset=opset, extra_opset=arguments["extra_opset"])
+                weights.into_constants(main, frozen.weights)
+                onnx_graph = tf2onnx.tfonnx.process_graphs(
+                    main,
+                    functions,
+                    custom_op_handlers=arguments["custom_op_handlers"],
+                    inputs_as_nchw=[],
+                    outputs_as_nchw=[],
+                    continue_on_error=False,
+                    custom_rewriter=None,
+                    initialized_tables=frozen.tables,
                     tensors_to_rename=renamed,
-                    initialized_tables=tables,
-                    **arguments,
                 )
             onnx_graph = tf2onnx.optimizer.optimize_graph(
-                onnx_graph, catch_errors=False, optimizers=optimizers
+                onnx_graph, catch_errors=False, optimizers=arguments["optimizers"]
             )
         except Exception as error:
             at = refusal.at_layer(failing[0], traced.layers) if failing else ""
@@ -325,8 +337,22 @@ def _to_onnx(traced: capture.Trace, opset: int) -> onnx.ModelProto:
                 f"model {traced.model.name!r}: {at}tf2onnx failed: {type(error).__name__}: {error}"
             ) from error
         model: onnx.ModelProto = onnx_graph.make_model(traced.model.name)
+    settle(model)
+    weights.attach(model, _read_by_passes(model))
     rounding.store_bfloat16(model, bfloat16.MARK_OP, _of_bfloat16(tf, function, renamed))
-    return model
+    return model, weights
+
+
+def _read_by_passes(model: onnx.ModelProto) -> set[str]:
+    """Names of the tensors that passes over the graph compute with."""
+    graphs = list(all_graphs(model.graph))
+    tensors = [tensor for graph in graphs for tensor in graph.initializer]
+    nodes = [node for graph in graphs for node in graph.node]
+    if any(node.op_type == bfloat16.MARK_OP for node in nodes) or any(
+        tensor.data_type == onnx.TensorProto.DOUBLE for tensor in tensors
+    ):
+        return {tensor.name for tensor in tensors}
+    return {name for node in nodes if node.domain == DOMAIN for name in node.input[1:]}
 
 
 def _of_bfloat16(tf: Any, function: Any, names: Mapping[str, str]) -> set[str]:

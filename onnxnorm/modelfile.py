@@ -12,7 +12,7 @@ from typing import BinaryIO
 import onnx
 import onnx.checker
 import onnx.external_data_helper
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph.nodes import copy_fields
@@ -85,8 +85,8 @@ def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     file = _destination(path)
     try:
         if _tensor_bytes(model) <= INLINE_LIMIT:
-            with aside(file) as temporary:
-                temporary.write_bytes(model.SerializeToString())
+            with aside(file) as temporary, temporary.open("wb") as stream:
+                stream.writelines(_serialized(model))
             return
         data = file.with_name(f"{file.name}.data")
         with aside(file) as temporary, aside(data) as temporary_data:
@@ -219,7 +219,39 @@ def _varint(stream: BinaryIO) -> int | None:
 
 
 def _tensor_bytes(model: onnx.ModelProto) -> int:
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+
+
+def _serialized(model: onnx.ModelProto) -> Iterator[bytes]:
+    """The model's bytes, one tensor after the other, so that they are never held all at once."""
+    head, graph = onnx.ModelProto(), onnx.GraphProto()
+    copy_fields(model, head, leave="graph")
+    copy_fields(model.graph, graph, leave="initializer")
+    body = graph.SerializeToString()
+    tensors = [
+        (tensor, _field_start(onnx.GraphProto, "initializer", tensor.ByteSize()))
+        for tensor in model.graph.initializer
+    ]
+    size = len(body) + sum(len(start) + tensor.ByteSize() for tensor, start in tensors)
+    yield head.SerializeToString() + _field_start(onnx.ModelProto, "graph", size) + body
+    for tensor, start in tensors:
+        yield start
+        yield tensor.SerializeToString()
+
+
+def _field_start(message: type[Message], name: str, size: int) -> bytes:
+    """What stands before a field that is a message of this size, in protobuf's encoding."""
+    length_delimited = 2
+    key = message.DESCRIPTOR.fields_by_name[name].number << 3 | length_delimited
+    return _varint(key) + _varint(size)
+
+
+def _varint(value: int) -> bytes:
+    groups = []
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def _with_external_tensors(
@@ -230,7 +262,7 @@ def _with_external_tensors(
     copy_fields(model, skeleton, leave="graph")
     copy_fields(model.graph, skeleton.graph, leave="initializer")
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < _SMALL_TENSOR:
+        if not tensor.HasField("raw_data") or tensor.ByteSize() < _SMALL_TENSOR:
             skeleton.graph.initializer.append(tensor)
             continue
         stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))

@@ -230,6 +230,12 @@ def networks(session: nox.Session) -> None:
         session.notify(world, posargs=["python", "-m", "tools.networks", *session.posargs])
 
 
+@nox.session(venv_backend="none", default=False, requires=["build"])
+def large(session: nox.Session) -> None:
+    """A model beyond 2 GB, which takes 7 GB of memory, in the environment of tests_keras3."""
+    session.notify("tests_keras3", posargs=["pytest", "-m", "large"])
+
+
 def _pytest(session: nox.Session, *selection: str) -> None:
     """Install the wheel, then run all tests or the selected ones, or the command after ``--``."""
     _install_wheel(session)
