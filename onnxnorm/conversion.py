@@ -26,6 +26,7 @@ from onnxnorm.graph import (
     divisions,
     einsum,
     float64,
+    invariants,
     layout,
     native,
     records,
@@ -103,6 +104,7 @@ def convert(
         traced = capture.trace(model, input_signature)
         refusal.check_layers(traced.layers)
         proto, weights = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
+    invariants.free_invariant_states(proto.graph)
     # Standard operators for group and instance normalization want the channels first.
     over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)

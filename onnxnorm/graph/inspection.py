@@ -16,6 +16,7 @@ from onnxnorm.errors import ModelFileError
 from onnxnorm.graph import records
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.graph.records import Dimension, LayerRecord
+from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.modelfile import load
 from onnxnorm.opset import DOMAIN
 
@@ -165,10 +166,9 @@ def _nodes(proto: onnx.ModelProto) -> tuple[NodeRecord, ...]:
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(model)
+        return onnx.shape_inference.infer_shapes(skeleton(model))
     except (onnx.shape_inference.InferenceError, ValueError):
-        # What the file declares has to do; a model above 2 GB comes here too.
-        return model
+        return model  # what the file declares has to do
 
 
 def _records(
