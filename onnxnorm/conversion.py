@@ -55,13 +55,26 @@ ONE_AT_A_TIME = threading.RLock()
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted model and what became of its normalization layers."""
+    """A converted model and what became of its normalization layers.
+
+    Attributes:
+        model: the model with its weights. With more than 2 GB of them it is whole in memory, but
+            too large for ``SerializeToString`` and what rests on it: `save` it, and hand on the
+            file.
+        layers: one record for each normalization layer.
+    """
 
     model: onnx.ModelProto
     layers: tuple[LayerRecord, ...]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the model file; an existing file is replaced only once the new one is whole."""
+        """Writes the model file; an existing file is replaced only once the new one is whole.
+
+        More than 2 GB of weights go to ``<path>.data`` beside it.
+
+        Raises:
+            ModelFileError: the path cannot be written to.
+        """
         modelfile.save(self.model, path)
 
     def to_json(self) -> str:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import onnx
 import onnx.checker
 import onnx.external_data_helper
-from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.message import DecodeError, EncodeError
 
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph.nodes import copy_fields
@@ -229,24 +229,24 @@ def _serialized(model: onnx.ModelProto) -> Iterator[bytes]:
     copy_fields(model.graph, graph, leave="initializer")
     body = graph.SerializeToString()
     tensors = [
-        (tensor, _field_start(onnx.GraphProto, "initializer", tensor.ByteSize()))
+        (tensor, _field_start(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, tensor.ByteSize()))
         for tensor in model.graph.initializer
     ]
     size = len(body) + sum(len(start) + tensor.ByteSize() for tensor, start in tensors)
-    yield head.SerializeToString() + _field_start(onnx.ModelProto, "graph", size) + body
+    yield head.SerializeToString()
+    yield _field_start(onnx.ModelProto.GRAPH_FIELD_NUMBER, size)
+    yield body
     for tensor, start in tensors:
         yield start
         yield tensor.SerializeToString()
 
 
-def _field_start(message: type[Message], name: str, size: int) -> bytes:
-    """What stands before a field that is a message of this size, in protobuf's encoding."""
-    length_delimited = 2
-    key = message.DESCRIPTOR.fields_by_name[name].number << 3 | length_delimited
-    return _varint(key) + _varint(size)
+def _field_start(number: int, size: int) -> bytes:
+    """What stands before a field that is a message of this size, in the same coding."""
+    return _as_varint(number << 3 | _LENGTH_DELIMITED) + _as_varint(size)
 
 
-def _varint(value: int) -> bytes:
+def _as_varint(value: int) -> bytes:
     groups = []
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)
