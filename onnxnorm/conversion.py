@@ -20,7 +20,7 @@ from onnxnorm import bfloat16, capture, concrete, loops, modelfile, refusal
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
-from onnxnorm.freezing import freeze
+from onnxnorm.freezing import freeze, has_bfloat16
 from onnxnorm.graph import (
     dense,
     divisions,
@@ -353,21 +353,24 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
             ) from error
         model: onnx.ModelProto = onnx_graph.make_model(traced.model.name)
     settle(model)
+    if has_bfloat16(tf, function):
+        weights.attach(model)
+        rounding.store_bfloat16(model, bfloat16.MARK_OP, _of_bfloat16(tf, function, renamed))
     weights.attach(model, _read_by_passes(model))
-    rounding.store_bfloat16(model, bfloat16.MARK_OP, _of_bfloat16(tf, function, renamed))
     return model, weights
 
 
 def _read_by_passes(model: onnx.ModelProto) -> set[str]:
     """Names of the tensors that passes over the graph compute with."""
     graphs = list(all_graphs(model.graph))
-    tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    nodes = [node for graph in graphs for node in graph.node]
-    if any(node.op_type == bfloat16.MARK_OP for node in nodes) or any(
-        tensor.data_type == onnx.TensorProto.DOUBLE for tensor in tensors
-    ):
-        return {tensor.name for tensor in tensors}
-    return {name for node in nodes if node.domain == DOMAIN for name in node.input[1:]}
+    double = onnx.TensorProto.DOUBLE
+    return {t.name for g in graphs for t in g.initializer if t.data_type == double} | {
+        name
+        for graph in graphs
+        for node in graph.node
+        if node.domain == DOMAIN
+        for name in node.input[1:]
+    }
 
 
 def _of_bfloat16(tf: Any, function: Any, names: Mapping[str, str]) -> set[str]:

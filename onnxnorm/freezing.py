@@ -61,7 +61,7 @@ def freeze(
         outputs: names of its output tensors.
     """
     # What bfloat16 becomes is decided on the constants themselves.
-    variables = {} if _has_bfloat16(tf, function) else _large_variables(function)
+    variables = {} if has_bfloat16(tf, function) else _large_variables(function)
     values = {name: _value(variable) for name, variable in variables.items()}
     graph_def, tables = _without_variables(tf_loader, model, function, variables)
     _refer(tf, graph_def, values)
@@ -73,7 +73,8 @@ def freeze(
     return Frozen(graph_def, weights, tables)
 
 
-def _has_bfloat16(tf: Any, function: Any) -> bool:
+def has_bfloat16(tf: Any, function: Any) -> bool:
+    """Whether a traced function has anything of bfloat16 in it."""
     graph_def = function.graph.as_graph_def()
     nodes = [*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)]
     types = {attribute.type for node in nodes for attribute in node.attr.values()}
