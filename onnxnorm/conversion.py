@@ -315,7 +315,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
     ):
         try:
             frozen = freeze(tf, tf2onnx.tf_loader, traced.model, function, inputs, outputs)
-            refusal.check_traced(frozen.graph_def, traced)
+            refusal.check_traced(frozen.graph_def, outputs, traced)
             bfloat16.in_float32(tf, frozen.graph_def)
             loops.keep_float64(tf, frozen.graph_def)
             for op, handler in TABLE_HANDLERS.items():
@@ -347,7 +347,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
             at = refusal.at_layer(failing[0], traced.layers) if failing else ""
             if isinstance(error, ConversionError):
                 raise ConversionError(f"{at}{error}") from error
-            refusal.check_traced(function.graph.as_graph_def(), traced)
+            refusal.check_traced(function.graph.as_graph_def(), outputs, traced)
             raise ConversionError(
                 f"model {traced.model.name!r}: {at}tf2onnx failed: {type(error).__name__}: {error}"
             ) from error

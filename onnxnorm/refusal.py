@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,17 +34,27 @@ def check_layers(layers: Sequence[Any]) -> None:
             )
 
 
-def check_traced(graph_def: Any, traced: capture.Trace) -> None:
+def check_traced(graph_def: Any, outputs: Iterable[str], traced: capture.Trace) -> None:
     """Refuses operators of which tf2onnx would make something else than they are.
 
     Args:
-        graph_def: the frozen graph.
-        traced: what it was frozen from.
+        graph_def: the graph, frozen or not.
+        outputs: names of its outputs.
+        traced: what it comes from.
 
     Raises:
         ConversionError: with the layers, the operators and what would be accepted.
     """
-    _refuse([(node.name, node.op) for node in _reachable(graph_def)], traced, always=False)
+    nodes = list(_read(graph_def, outputs))
+    wrappers = {layer.name for layer in traced.layers if type(layer).__name__ == "TimeDistributed"}
+    for node in nodes:
+        # Traced for an unknown number of steps, Keras 3 returns as many as the batch has samples.
+        if "/pfor/" in node.name and layer_at(node.name, traced.layers) in wrappers:
+            raise ConversionError(
+                f"{at_layer(node.name, traced.layers)}TimeDistributed over an unknown number of "
+                "steps, which Keras 3 traces wrongly; give the model's input its number of steps"
+            )
+    _refuse([(node.name, node.op) for node in nodes], traced, always=False)
 
 
 def check_converted(model: onnx.ModelProto, traced: capture.Trace) -> None:
@@ -128,17 +138,27 @@ def _refuse(operations: Sequence[tuple[str, str]], traced: capture.Trace, always
         )
 
 
-def _reachable(graph_def: Any) -> Iterator[Any]:
-    """The nodes of the graph, and of the functions of its library that they call."""
+def _read(graph_def: Any, outputs: Iterable[str]) -> Iterator[Any]:
+    """The nodes that the outputs are computed from, in the graph and the functions that it calls.
+
+    Not those that only have to run before, as checks of values do: ONNX has none.
+    """
     functions = {definition.signature.name: definition for definition in graph_def.library.function}
-    pending = list(graph_def.node)
-    while pending:
-        node = pending.pop()
-        yield node
-        references = [node.op]
-        for value in node.attr.values():
-            references += [value.func.name, *(function.name for function in value.list.func)]
-        for name in references:
-            definition = functions.pop(name, None)
-            if definition is not None:
-                pending.extend(definition.node_def)
+    waiting = [(graph_def.node, outputs)]
+    while waiting:
+        nodes, names = waiting.pop()
+        own = {node.name: node for node in nodes}
+        unread = list(names)
+        while unread:
+            node = own.pop(unread.pop().split(":")[0], None)
+            if node is None:
+                continue
+            yield node
+            unread += (name for name in node.input if not name.startswith("^"))
+            called = [node.op]
+            for value in node.attr.values():
+                called += [value.func.name, *(function.name for function in value.list.func)]
+            for name in called:
+                definition = functions.pop(name, None)
+                if definition is not None:
+                    waiting.append((definition.node_def, definition.ret.values()))

@@ -39,6 +39,7 @@ HASH = "ONNX has no such hash"
 TEXT = "ONNX has no operators on the characters of strings"
 SPARSE = "only dense tensors have an ONNX form"
 UNKNOWN_SIZE = "of images whose size is not known before they come"
+UNKNOWN_STEPS = "over an unknown number of steps"
 NO_DATA_YET = "that takes its scale from the first data (data_init=True) and has seen none"
 UNTRACEABLE = "cannot be traced for inputs"
 
@@ -264,7 +265,8 @@ BOTH: tuple[Row, ...] = (
         a(6, 3, strides=3),
         a(6, 3, dilation_rate=2),
     ),
-    *rows("Conv1DTranspose", ANY_SEQUENCE, a(6, 3, strides=2, padding="same")),
+    *rows("Conv1DTranspose", ANY_SEQUENCE, a(6, 3, strides=2, padding="same"), a(6, 2, strides=3)),
+    *rows("Conv3DTranspose", ANY_VOLUME, a(4, 3, strides=2, padding="same")),
     *rows(
         "Conv2DTranspose",
         IMAGE,
@@ -283,6 +285,9 @@ BOTH: tuple[Row, ...] = (
         a(6, 3),
         a(6, 4, strides=2, padding="same"),
         a(6, 3, strides=2, padding="valid"),
+        a(6, 3, strides=2, output_padding=1),
+        a(6, 3, strides=3, padding="same", output_padding=1),
+        a(6, 2, strides=3),
     ),
     *rows(
         "Conv3DTranspose",
@@ -358,6 +363,12 @@ BOTH: tuple[Row, ...] = (
     *rows("Embedding", x(3, values=(0, 1, 2)), a(9, 4)),
     *rows("Flatten", IMAGE, a(), a(data_format="channels_first")),
     *rows("Flatten", ANY_SEQUENCE),
+    *each(("Flatten", "RandomFlip"), BYTES),
+    *rows("Permute", BYTES, a((2, 1, 3))),
+    *each(("Cropping2D", "ZeroPadding2D"), BYTES, a(1)),
+    *each(("MaxPooling2D", "UpSampling2D"), BYTES, a(2)),
+    *rows("Concatenate", (x(4, dtype="bool", values=(True, False)),) * 2),
+    *each(("Average", "Minimum", "Subtract"), (x(4, dtype="int64", values=9),) * 2),
     *rows("GRU", ANY_SEQUENCE, *GATED[:4], *GATED[5:], a(3, reset_after=False)),
     *rows("GRU", SEQUENCE, GATED[4], a(3, reset_after=False, return_sequences=True)),
     *rows("GRU", (SEQUENCE, x(3)), a(3), call=_initial_state, note=" with initial state"),
@@ -423,6 +434,9 @@ BOTH: tuple[Row, ...] = (
         "IntegerLookup", x(1, dtype="int64", values=20), a(vocabulary=[3, 5], output_mode="one_hot")
     ),
     *rows("IntegerLookup", x(4, dtype="int64", values=3), a(vocabulary=[3, 5, 12], invert=True)),
+    *rows(
+        "IntegerLookup", x(4, dtype="int64", values=(3, 5)), a(vocabulary=[3, 5], num_oov_indices=0)
+    ),
     *rows("Lambda", VECTOR, a(abs)),
     *rows("LayerNormalization", ANY_SEQUENCE, a(), a(scale=False), a(axis=-1, epsilon=0.1)),
     *rows("LayerNormalization", IMAGE, a(axis=[1, 2]), a(axis=[1, 2, 3], center=False)),
@@ -573,6 +587,8 @@ BOTH: tuple[Row, ...] = (
 )
 
 KERAS_2: tuple[Row, ...] = (
+    *rows("TimeDistributed", ANY_SEQUENCE, a(new("Dense", 3))),
+    *rows("TimeDistributed", x(None, 8, 9, 4), a(new("Conv2D", 3, 2))),
     *each(("LeakyReLU", "ELU"), VECTOR, a(), a(alpha=0.05)),
     *rows("LeakyReLU", VECTOR, a(alpha=1.5)),
     *rows("UpSampling2D", ANY_IMAGE, a(2, interpolation="bilinear")),
@@ -725,6 +741,8 @@ BOTH_ACTIVATIONS: tuple[Row, ...] = (
 )
 
 KERAS_3: tuple[Row, ...] = (
+    *rows("TimeDistributed", ANY_SEQUENCE, a(new("Dense", 3)), refused=UNKNOWN_STEPS),
+    *rows("TimeDistributed", x(None, 8, 9, 4), a(new("Conv2D", 3, 2)), refused=UNKNOWN_STEPS),
     *rows(
         "Activation",
         VECTOR,
