@@ -27,7 +27,7 @@ from tools.network_study import CUSTOM, OPTIMIZED, PLAIN, Settings, Study, study
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_WIDTH_OF_A_PIPE = 132
+_WIDTH_OF_A_PIPE = 180
 _NOT_GOOD = 1
 _UNUSABLE = 2
 _COLUMNS = (

@@ -38,6 +38,8 @@ def store_bfloat16(model: onnx.ModelProto, mark: str, outside: Collection[str]) 
         outside: names of the model's inputs and outputs that are bfloat16.
     """
     graph = model.graph
+    if not outside and not any(node.op_type == mark for node in _all_nodes(graph)):
+        return
     inputs = [value.name for value in graph.input if value.name in outside]
     outputs = [value.name for value in graph.output if value.name in outside]
     _rename(graph, {name: _wide(name) for name in (*inputs, *outputs)})
