@@ -85,6 +85,12 @@ def test_large_weights_are_bfloat16_where_nothing_is_lost(step: float, kind: str
     assert [t.data_type for t in model.graph.initializer] == [getattr(TensorProto, kind)]
 
 
+def test_a_model_without_bfloat16_keeps_its_constants() -> None:
+    model = stored("y = MatMul (x, w)", (), w=np.zeros((4, 256), np.float32))
+    assert operators(model) == "MatMul"
+    assert [tensor.data_type for tensor in model.graph.initializer] == [TensorProto.FLOAT]
+
+
 def test_inside_a_loop() -> None:
     model = stored(
         f"""
