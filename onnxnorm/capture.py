@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from onnxnorm import restored, signature
+from onnxnorm import restored, signature, timesteps
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer, recognize, stand_in
 from onnxnorm.frameworks.references import referenced
@@ -114,6 +114,7 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
             signature.build(tf, model, own)
     everything = layers(model)
     with (
+        replaced(timesteps.calls(tf, everything)),
         markers(everything) if marked else nullcontext(()) as known,
         _as_conversion_error(model, specs),
     ):

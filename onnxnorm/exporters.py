@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from onnxnorm import capture
+from onnxnorm import capture, timesteps
 from onnxnorm.conversion import ONE_AT_A_TIME, Hook, convert, import_tf2onnx
 from onnxnorm.errors import ConversionError
 
@@ -36,7 +36,13 @@ def hooks(model: Any) -> Iterator[dict[str, Any]]:
     import_tf2onnx()
     capture.check_model(model)
     layers = capture.layers(model)
-    with ONE_AT_A_TIME, _stand_ins(model), capture.markers(layers) as known:
+    steps = timesteps.calls(capture.tensorflow(), layers)
+    with (
+        ONE_AT_A_TIME,
+        _stand_ins(model),
+        capture.replaced(steps),
+        capture.markers(layers) as known,
+    ):
         yield Hook(known, layers).arguments()
 
 

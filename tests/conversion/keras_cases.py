@@ -340,6 +340,11 @@ if not KERAS_2:
             ((2, 3, 5, 4),),
             calls=3,
         ),
+        "rms time distributed over any length": Case(
+            lambda norm: functional((None, None, 4), L.TimeDistributed(norm), L.ReLU()),
+            (rms(),),
+            ((2, 3, 5, 4),),
+        ),
         "layer scaled by the deviation": Case(
             between_convolutions, (layer(rms_scaling=True),), ((2, 8, 8, 2),)
         ),
