@@ -152,7 +152,7 @@ def markers(layers: Iterable[Any]) -> Iterator[tuple[KnownLayer, ...]]:
     Only these layer objects are touched, and they are put back as they were.
 
     Raises:
-        ConversionError: a layer has a quantized dtype policy.
+        ConversionError: a layer has a quantized dtype policy, or cannot be called as it is.
     """
     layers = list(layers)
     for layer in layers:
@@ -164,7 +164,20 @@ def markers(layers: Iterable[Any]) -> Iterator[tuple[KnownLayer, ...]]:
             changes = f"{type(layer.layer).__qualname__} overrides {', '.join(layer.overridden)}"
             _warn_of_decomposition(layer.layer, changes)
     with replaced((k.layer, "call", _call_while_traced(index, k)) for index, k in changed):
-        yield known
+        try:
+            yield known
+        except ConversionError as error:
+            raise _as_first_raised(error) from None
+
+
+def _as_first_raised(error: ConversionError) -> ConversionError:
+    """The error whose message Keras and autograph, raising it again, put among lines of code."""
+    first, context = error, error.__context__
+    while context is not None:
+        if isinstance(context, ConversionError):
+            first = context
+        context = context.__context__
+    return first
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, get_args
 
 import numpy as np
@@ -101,6 +102,7 @@ def _checked_axes(formula: Formula, input_shape: Shape) -> tuple[int, ...]:
     if formula.operator not in get_args(Operator):
         raise _MisfitError(f"unknown operator {formula.operator!r}: one of {get_args(Operator)}")
     per_channel = formula.operator in _PER_CHANNEL
+    _check_numbers(formula)
     axes = _positive(formula.axes, len(input_shape))
     if axes is None or (per_channel and (len(axes) != 1 or axes == (0,))):
         wanted = "one axis other than the batch axis" if per_channel else "distinct axes"
@@ -121,6 +123,16 @@ def _checked_axes(formula: Formula, input_shape: Shape) -> tuple[int, ...]:
             f"{formula.groups} groups; expected a divisor of its {channels} channels"
         )
     return axes
+
+
+def _check_numbers(formula: Formula) -> None:
+    axes = formula.axes
+    if not (isinstance(axes, Sequence) and all(isinstance(axis, Integral) for axis in axes)):
+        raise _MisfitError(f"axes {axes!r}; expected a sequence of integers")
+    if not hasattr(formula.epsilon, "__float__"):
+        raise _MisfitError(f"epsilon {formula.epsilon!r}; expected a number")
+    if not isinstance(formula.groups, Integral | None):
+        raise _MisfitError(f"{formula.groups!r} groups; expected an integer")
 
 
 def _parameters(formula: Formula, axes: tuple[int, ...], input_shape: Shape) -> tuple[Array, Array]:

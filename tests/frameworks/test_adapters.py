@@ -212,7 +212,7 @@ def test_failing_adapter_names_the_layer() -> None:
     def broken(layer: Any, input_shape: Any) -> Formula:
         return Formula("RMSNormalization", axes=[-1], epsilon=layer.gone)
 
-    with pytest.raises(ConversionError, match=r"'mine': its adapter broken failed .*gone"):
+    with pytest.raises(ConversionError, match=r"^layer 'mine': its adapter broken failed .*gone'$"):
         onnxnorm.convert(functional((6, 4), Mine(name="mine")))
 
 
