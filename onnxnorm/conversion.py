@@ -22,6 +22,7 @@ from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
 from onnxnorm.freezing import freeze, has_bfloat16
 from onnxnorm.graph import (
+    bodies,
     dense,
     divisions,
     einsum,
@@ -161,6 +162,7 @@ class Hook:
         from tf2onnx import optimizer
 
         table = OrderedDict[str, type]()
+        table["unique_names"] = bodies.unique_names_optimizer()
         # Before the Transposes move: they see through a MatMul, but not through what shapes take.
         table["dense"] = dense.dense_optimizer()
         table["einsum"] = einsum.einsum_optimizer()
