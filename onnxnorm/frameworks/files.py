@@ -57,6 +57,12 @@ def load(path: Path, safe_mode: bool = True) -> Any:
     arguments: dict[str, Any] = {"compile": False}
     if not safe_mode and description.format != "SavedModel":
         arguments["safe_mode"] = False
+    if description.format == "HDF5":
+        arguments["custom_objects"] = {
+            name: tf.keras.utils.get_registered_object(f"Addons>{name}")
+            for name, packages in _inner_classes(description.config).items()
+            if packages == {"Addons"}
+        }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -162,6 +168,23 @@ def _unsafe(config: Any) -> Iterator[str]:
         for value in values:
             if not isinstance(value, str):
                 yield from _unsafe(value)
+
+
+def _inner_classes(config: Any) -> dict[str, set[str]]:
+    """Names of the classes inside layers, such as cells, each with the packages that it is of.
+
+    Keras 2 writes the package beside the name there, and does not read it back from HDF5.
+    """
+    found: dict[str, set[str]] = {}
+    if isinstance(config, dict):
+        if isinstance(config.get("class_name"), str):
+            package, bar, _ = str(config.get("registered_name") or "").partition(">")
+            found[config["class_name"]] = {package if bar else ""}
+        config = list(config.values())
+    for inner in config if isinstance(config, list) else ():
+        for name, packages in _inner_classes(inner).items():
+            found.setdefault(name, set()).update(packages)
+    return found
 
 
 def _import_addons(path: Path, description: _Description, major: str) -> None:

@@ -110,10 +110,8 @@ def _checked_axes(formula: Formula, input_shape: Shape) -> tuple[int, ...]:
             f"axes {tuple(formula.axes)} of the input {input_shape}; {formula.operator} takes "
             f"{wanted} of it"
         )
-    if not (math.isfinite(formula.epsilon) and formula.epsilon >= 0):
-        raise _MisfitError(
-            f"epsilon {formula.epsilon}; expected a finite number that is not negative"
-        )
+    if not 0 <= formula.epsilon <= np.finfo(np.float32).max:
+        raise _MisfitError(f"epsilon {formula.epsilon}; expected 0 to what float32 holds")
     channels = input_shape[axes[0]]
     if per_channel and channels is None:
         raise _MisfitError(f"axis {axes[0]} of its input {input_shape} has no static size")

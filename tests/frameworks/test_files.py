@@ -18,6 +18,7 @@ tf = pytest.importorskip("tensorflow")
 import onnxnorm  # noqa: E402
 from onnxnorm import ConversionError, ModelFileError  # noqa: E402
 from onnxnorm.frameworks.files import load  # noqa: E402
+from onnxnorm.frameworks.formula import class_path  # noqa: E402
 from tests.conversion.keras_cases import KERAS_2, Subclassed, functional, randomized  # noqa: E402
 from tests.conversion.test_conversion import norm_nodes, run  # noqa: E402
 
@@ -216,6 +217,24 @@ def test_subclassed_model_in_a_saved_model(tmp_path: Path) -> None:
     assert [record.lowering for record in result.layers] == ["custom"] * 5 + ["folded"]
     for y, name in zip(run(result.model, [X]), ("features", "mean"), strict=True):
         np.testing.assert_allclose(y, wanted[name], atol=2e-5)
+
+
+@needs_addons
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda tfa: L.RNN(tfa.rnn.LayerNormSimpleRNNCell(3)), L.LayerNormalization),
+        # Keras has a layer of the same name, and takes that.
+        (lambda tfa: L.TimeDistributed(tfa.layers.GroupNormalization(2)), None),
+    ],
+    ids=["cell", "wrapped layer"],
+)
+def test_addons_inside_other_layers_of_an_hdf5_file(make: Any, found: Any, tmp_path: Path) -> None:
+    import tensorflow_addons as tfa
+
+    functional((5, 4), make(tfa)).save(tmp_path / "model.h5")
+    (record,) = onnxnorm.convert(tmp_path / "model.h5").layers
+    assert record.layer_class == class_path((found or tfa.layers.GroupNormalization)())
 
 
 @needs_addons

@@ -41,6 +41,7 @@ def values(*shape: int) -> Any:
         (Formula("RMSNormalization", [3], None), "epsilon None; expected a number"),  # type: ignore[arg-type]
         (Formula("RMSNormalization", [3], float("nan")), "epsilon nan"),
         (Formula("RMSNormalization", [3], -1e-3), "epsilon -0.001"),
+        (Formula("RMSNormalization", [3], 1e39), r"epsilon 1e\+39; expected 0 to what float32"),
         (Formula("RMSNormalization", [3], 0.1, scale=values(5)), r"scale of shape \(5,\)"),
         (Formula("RMSNormalization", [3], 0.1, bias=values(2, 4)), "expected 6 values or what"),
         (Formula("RMSNormalization", [3], 0.1, scale=values(1, 1, 1, 4, 1)), "scale"),
