@@ -123,7 +123,7 @@ def convert(
     over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)
     refusal.check_converted(proto, traced)
-    float64.lower(proto)
+    float64.lower(proto, lambda operation: refusal.at_layer(operation, traced.layers))
     # The installed onnx checks what it knows.
     versions.raise_to(proto, min(opset, onnx.defs.onnx_opset_version()))
     if lowering == "native":

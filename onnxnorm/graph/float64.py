@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,8 +49,12 @@ _WITHOUT_KERNEL = frozenset(
 )
 
 
-def lower(model: onnx.ModelProto) -> None:
+def lower(model: onnx.ModelProto, at_layer: Callable[[str], str]) -> None:
     """Replaces float64 nodes that no CPU kernel of ONNX Runtime computes, in place.
+
+    Args:
+        model: changed in place.
+        at_layer: name of a node to the beginning of a sentence about it.
 
     Raises:
         ConversionError: an operator for which there is no replacement.
@@ -72,11 +76,11 @@ def lower(model: onnx.ModelProto) -> None:
                 continue
             if node.op_type not in _LOWERINGS:
                 raise ConversionError(
-                    f"operation {node.name!r}: ONNX Runtime's CPU has no float64 {node.op_type}; "
-                    "give the layer dtype float32"
+                    f"{at_layer(node.name)}operation {node.name!r}: ONNX Runtime's CPU has no "
+                    f"float64 {node.op_type}; give the layer dtype float32"
                 )
             shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
-            site = _Site(node, graph, shape)
+            site = _Site(node, graph, shape, at_layer(node.name))
             _LOWERINGS[node.op_type](site)
             nodes += site.nodes
         set_nodes(graph, nodes)
@@ -98,6 +102,7 @@ class _Site:
     node: onnx.NodeProto
     graph: onnx.GraphProto
     shape: Shape
+    at_layer: str
     nodes: list[onnx.NodeProto] = field(default_factory=list)
 
     def add(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
@@ -195,8 +200,8 @@ def _pads(
 
 def _refused(site: _Site, what: str) -> ConversionError:
     return ConversionError(
-        f"operation {site.node.name!r}: a float64 {site.node.op_type} with {what} has no form that "
-        "ONNX Runtime's CPU computes; give the layer dtype float32"
+        f"{site.at_layer}operation {site.node.name!r}: a float64 {site.node.op_type} with {what} "
+        "has no form that ONNX Runtime's CPU computes; give the layer dtype float32"
     )
 
 
