@@ -133,7 +133,7 @@ __device__ inline void normalize_columns(const Problem& problem, const TileColum
 
 /// Tile blockIdx.x of sample blockIdx.y, all its rows kept in shared memory behind the scratch.
 template <class T, int N>
-__global__ void __launch_bounds__(column_threads) columns_in_shared(Problem problem, Tiling tiling) {
+__global__ void __launch_bounds__(column_threads, 2) columns_in_shared(Problem problem, Tiling tiling) {
   using C = Compute<T>;
   DYNAMIC_SHARED(Moments<C>, scratch);
   const int64_t rows = problem.view.outer;
@@ -163,7 +163,7 @@ struct RowChunk {
 /// Moments of each group's part in tile blockIdx.x and chunk blockIdx.y, into partials[(sample * groups + group) *
 /// parts + part].
 template <class T, int N>
-__global__ void __launch_bounds__(column_threads)
+__global__ void __launch_bounds__(column_threads, 2)
     column_chunk_moments(Problem problem, Tiling tiling, int64_t chunk_rows, Moments<Compute<T>>* partials) {
   using C = Compute<T>;
   DYNAMIC_SHARED(Moments<C>, scratch);
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(column_threads)
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(column_threads)
+__global__ void __launch_bounds__(column_threads, 2)
     normalize_column_chunk(Problem problem, Tiling tiling, int64_t chunk_rows, const Moments<Compute<T>>* partials) {
   using C = Compute<T>;
   DYNAMIC_SHARED(Map<C>, maps);
