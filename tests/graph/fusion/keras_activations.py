@@ -149,24 +149,27 @@ if KERAS_3:
 
 
 # Keras rounds the constants of gelu to float32 in a float64 model too, so it is not gelu to that
-# precision; of the others, the node's attribute would round the parameter.
+# precision; of quick gelu, the node's attribute would round the parameter.
 NOT_IN_FLOAT64 = frozenset(
-    {
-        "gelu",
-        "activations.gelu",
-        "tf.nn.gelu",
-        "activations.gelu, approximate",
-        "tf.nn.gelu, approximate",
-        "quick gelu",
-    }
+    {"activations.gelu, approximate", "tf.nn.gelu, approximate", "quick gelu"}
 )
+# ONNX Runtime has no Erf of float64: such a model is refused.
+_BY_ERF = frozenset(
+    {"gelu", "activations.gelu", "tf.nn.gelu", "gelu by hand", "gelu of BERT", "gelu by erfc"}
+)
+
+
+def cases(dtype: str) -> dict[str, Any]:
+    """Those that convert in a model of this dtype."""
+    left_out = _BY_ERF if dtype == "float64" else ()
+    return {name: case for name, case in CASES.items() if name not in left_out}
 
 
 def model(dtype: str) -> Any:
     """One input, one output for each case."""
     x = tf.keras.Input((4, 8), dtype=dtype, name="x")
     outputs = []
-    for place, (make, *_) in enumerate(CASES.values()):
+    for place, (make, *_) in enumerate(cases(dtype).values()):
         norm = L.LayerNormalization(dtype=dtype, name=f"norm_{place}")
         outputs.append(make(dtype=dtype, name=f"case_{place}")(norm(x)))
     return tf.keras.Model(x, outputs)
