@@ -94,6 +94,7 @@ ONNXRUNTIMES = {
     "1.32": "1.32.0",
 }
 
+NATIVE_TESTS = ROOT / "tests" / "custom_ops"
 CPP_SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 
 nox.needs_version = ">=2026.10.20"
@@ -151,16 +152,15 @@ def build(session: nox.Session) -> None:
 
 @nox.session(python=TFA_PYTHON, requires=["build"])
 def tests_tfa(session: nox.Session) -> None:
-    """All tests beside TensorFlow 2.15 and TensorFlow Addons."""
+    """The tests beside TensorFlow 2.15 and TensorFlow Addons."""
     extra = (*DATA, *TFA_NETWORKS)
-    pinned = (*TFA, *MACHINE_CODE)
-    _require(session, *BASE, *pinned, *TESTING, *REPORTS, without_dependencies=extra)
+    _require(session, *BASE, *TFA, *TESTING, *REPORTS, without_dependencies=extra)
     _pytest(session)
 
 
 @nox.session(python=KERAS3_PYTHON, requires=["build"])
 def tests_keras3(session: nox.Session) -> None:
-    """All tests beside TensorFlow 2.21 and Keras 3."""
+    """The tests beside TensorFlow 2.21 and Keras 3."""
     extra = (*DATA, *KERAS3_NETWORKS)
     _require(session, *BASE, *KERAS3, *TESTING, *REPORTS, without_dependencies=extra)
     _pytest(session)
@@ -171,6 +171,13 @@ def tests_python(session: nox.Session) -> None:
     """The tests that need no TensorFlow, on each Python."""
     _require(session, *BASE, *CPU, *TESTING)
     _pytest(session)
+
+
+@nox.session(python="3.11", requires=["build"])
+def tests_native(session: nox.Session) -> None:
+    """The tests of the native libraries, which are the same beside every Python."""
+    _require(session, *BASE, *CPU, *TESTING, *MACHINE_CODE)
+    _pytest(session, "-n", "2", str(NATIVE_TESTS))
 
 
 def _oldest_session(world: str, requirements: tuple[str, ...]) -> Callable[[nox.Session], None]:
@@ -237,7 +244,10 @@ def large(session: nox.Session) -> None:
 
 
 def _pytest(session: nox.Session, *selection: str) -> None:
-    """Install the wheel, then run all tests or the selected ones, or the command after ``--``."""
+    """Install the wheel, then run the selected tests or all but the native ones.
+
+    Or the command after ``--``.
+    """
     _install_wheel(session)
     if session.posargs:
         session.chdir(ROOT)
@@ -247,7 +257,8 @@ def _pytest(session: nox.Session, *selection: str) -> None:
     # before the installed package.
     session.chdir(ROOT / "build")
     configuration = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT))
-    session.run("pytest", *configuration, *(selection or ("-n", "2", str(ROOT / "tests"))))
+    all_others = ("-n", "2", str(ROOT / "tests"), f"--ignore={NATIVE_TESTS}")
+    session.run("pytest", *configuration, *(selection or all_others))
 
 
 def _require(
