@@ -219,7 +219,8 @@ def _varint(stream: BinaryIO) -> int | None:
 
 
 def _tensor_bytes(model: onnx.ModelProto) -> int:
-    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+    # ByteSize would write the tensor, twice over in memory, to count what comes out.
+    return sum(len(tensor.raw_data) or tensor.ByteSize() for tensor in model.graph.initializer)
 
 
 def _serialized(model: onnx.ModelProto) -> Iterator[bytes]:
@@ -228,21 +229,31 @@ def _serialized(model: onnx.ModelProto) -> Iterator[bytes]:
     copy_fields(model, head, leave="graph")
     copy_fields(model.graph, graph, leave="initializer")
     body = graph.SerializeToString()
-    tensors = [
-        (tensor, _field_start(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, tensor.ByteSize()))
-        for tensor in model.graph.initializer
-    ]
-    size = len(body) + sum(len(start) + tensor.ByteSize() for tensor, start in tensors)
+    parts = [_tensor_start(tensor) for tensor in model.graph.initializer]
+    size = len(body) + sum(len(start) + raw for start, raw in parts)
     yield head.SerializeToString()
     yield _field_start(onnx.ModelProto.GRAPH_FIELD_NUMBER, size)
     yield body
-    for tensor, start in tensors:
+    for tensor, (start, _) in zip(model.graph.initializer, parts, strict=True):
         yield start
-        yield tensor.SerializeToString()
+        yield tensor.raw_data
+
+
+def _tensor_start(tensor: onnx.TensorProto) -> tuple[bytes, int]:
+    """What stands in a graph's field before the tensor's raw data, and the size of these.
+
+    Serializing the whole tensor would hold its values twice more.
+    """
+    rest = onnx.TensorProto()
+    copy_fields(tensor, rest, leave="raw_data")
+    start, raw = rest.SerializeToString(), len(tensor.raw_data)
+    if tensor.HasField("raw_data"):
+        start += _field_start(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, raw)
+    return _field_start(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, len(start) + raw) + start, raw
 
 
 def _field_start(number: int, size: int) -> bytes:
-    """What stands before a field that is a message of this size, in the same coding."""
+    """What stands before a field that is a message or bytes of this size, in the same coding."""
     return _as_varint(number << 3 | _LENGTH_DELIMITED) + _as_varint(size)
 
 
@@ -262,7 +273,7 @@ def _with_external_tensors(
     copy_fields(model, skeleton, leave="graph")
     copy_fields(model.graph, skeleton.graph, leave="initializer")
     for tensor in model.graph.initializer:
-        if not tensor.HasField("raw_data") or tensor.ByteSize() < _SMALL_TENSOR:
+        if len(tensor.raw_data) < _SMALL_TENSOR:
             skeleton.graph.initializer.append(tensor)
             continue
         stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))

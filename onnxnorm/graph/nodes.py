@@ -77,10 +77,21 @@ def copy_fields(
     leave: str,
 ) -> None:
     """Copies every field of a message but one, so that what it holds need not be copied."""
-    for field, value in source.ListFields():
+    for field in source.DESCRIPTOR.fields:
         if field.name == leave:
             continue
-        if hasattr(value, "MergeFrom"):
-            getattr(target, field.name).MergeFrom(value)
+        # Whether a field is set is asked before its value: to look at bytes is to copy them.
+        held = getattr(source, field.name) if _is_set(source, field.name) else None
+        if held is None:
+            continue
+        if hasattr(held, "MergeFrom"):
+            getattr(target, field.name).MergeFrom(held)
         else:
-            setattr(target, field.name, value)
+            setattr(target, field.name, held)
+
+
+def _is_set(message: Any, name: str) -> bool:
+    try:
+        return bool(message.HasField(name))
+    except ValueError:  # of a repeated field
+        return len(getattr(message, name)) > 0
