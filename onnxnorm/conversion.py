@@ -32,6 +32,7 @@ from onnxnorm.graph import (
     native,
     records,
     rounding,
+    scan,
     versions,
 )
 from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attributes
@@ -119,6 +120,8 @@ def convert(
         refusal.check_layers(traced.layers)
         proto, weights = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
     invariants.free_invariant_states(proto.graph)
+    scan.make_scans(proto)
+    records.sort(proto)
     # Standard operators for group and instance normalization want the channels first.
     over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)
@@ -219,10 +222,9 @@ class Hook:
             _layer_record(known, [m for m in made if m[0].marker.layer == index])
             for index, known in enumerate(self.known)
         ]
-        order = {node: place for place, (_, node) in enumerate(made)}
-        found.sort(key=lambda record: min((order[n] for n in record.nodes), default=len(order)))
         others = self._unknown_layers(model, {record.name for record in found})
         records.write(model, (*found, *others))
+        records.sort(model)
 
     def _name_nodes(self, model: onnx.ModelProto) -> list[tuple[_Call, str]]:
         """The calls that became nodes, in the order of the graph, with the nodes' names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -46,6 +47,26 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     for node in graph.node:
         for inner in subgraphs(node):
             yield from all_graphs(inner)
+
+
+def read_by(node: onnx.NodeProto) -> set[str]:
+    """Every name that the node reads, or that a graph inside it does."""
+    inner = (graph for held in subgraphs(node) for graph in all_graphs(held))
+    names = {
+        name
+        for graph in inner
+        for source in (*(list(n.input) for n in graph.node), [v.name for v in graph.output])
+        for name in source
+    }
+    return {name for name in names | set(node.input) if name}
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """A name like this one that is not taken; it is from then on."""
+    candidates = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+    free = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(free)
+    return free
 
 
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
@@ -10,7 +11,8 @@ from typing import Any, Literal, get_args
 import onnx
 
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph.nodes import keep_only
+from onnxnorm.graph.nodes import all_graphs, keep_only
+from onnxnorm.opset import DOMAIN
 from onnxnorm.spec import NormSpec
 
 METADATA_KEY = "onnxnorm.layers"
@@ -103,6 +105,20 @@ def write(model: onnx.ModelProto, records: Iterable[LayerRecord]) -> None:
     text = json.dumps([record.to_dict() for record in records])
     keep_only(model.metadata_props, lambda entry: entry.key != METADATA_KEY)
     model.metadata_props.add(key=METADATA_KEY, value=text)
+
+
+def sort(model: onnx.ModelProto) -> None:
+    """Puts the model's records in the order in which their nodes stand in the graph, in place.
+
+    Those without a node of the ``onnxnorm`` domain come last.
+    """
+    nodes = (node for graph in all_graphs(model.graph) for node in graph.node)
+    order = {node.name: place for place, node in enumerate(nodes) if node.domain == DOMAIN}
+
+    def place(record: LayerRecord) -> float:
+        return min((order.get(node, math.inf) for node in record.nodes), default=math.inf)
+
+    write(model, sorted(read(model), key=place))
 
 
 def note_lowered(model: onnx.ModelProto, became: Mapping[str, Sequence[str]]) -> None:

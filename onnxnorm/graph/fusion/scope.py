@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxnorm.graph.fusion.shapes import Shapes
-from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, subgraphs
+from onnxnorm.graph.nodes import attributes_of, keep_only, read_by
 
 Array = npt.NDArray[Any]
 
@@ -110,28 +110,16 @@ class Scope:
     def _enter(self, place: int, node: onnx.NodeProto) -> None:
         for name in filter(None, node.output):
             self._maker[name] = place
-        for name in _read(node):
+        for name in read_by(node):
             self._readers[name].add(place)
 
     def _remove(self, place: int) -> onnx.NodeProto:
         node = self._nodes.pop(place)
         for name in filter(None, node.output):
             del self._maker[name]
-        for name in _read(node):
+        for name in read_by(node):
             self._readers[name].discard(place)
         return node
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    """Every name that the node reads, or that a graph inside it does."""
-    inner = (graph for held in subgraphs(node) for graph in all_graphs(held))
-    names = {
-        name
-        for graph in inner
-        for source in (*(list(n.input) for n in graph.node), [v.name for v in graph.output])
-        for name in source
-    }
-    return {name for name in names | set(node.input) if name}
 
 
 def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
