@@ -112,6 +112,8 @@ def test_no_transpose_more_than_without_norms(name: str) -> None:
 @pytest.mark.parametrize("lowering", ["custom", "native"])
 @pytest.mark.parametrize("name", ["layer between convolutions", "mnist layer", *RECURRENT])
 def test_opsets(name: str, opset: int, lowering: Any) -> None:
+    # With some weights, norms of a few units in a row make 1e-5 of what inputs are rounded by.
+    tf.keras.utils.set_random_seed(0)
     case = CASES[name]
     model, inputs = case.model(), case.arrays()
     result = onnxnorm.convert(model, lowering=lowering, opset=opset)

@@ -71,6 +71,7 @@ NETWORKS: dict[str, Any] = {
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_as_scans(cell: str, network: str) -> None:
+    tf.keras.utils.set_random_seed(0)
     shape, scans, layers = NETWORKS[network](CELLS[cell])
     model = functional(shape, *layers)
     x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
@@ -99,6 +100,7 @@ TOLERANCES: dict[str, Any] = {
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_other_types(dtype: str) -> None:
+    tf.keras.utils.set_random_seed(0)
     inputs = L.Input((None, 3), dtype=dtype)
     cell = NormCell(4, dtype=dtype)
     cell.product, cell.recurrent = (L.Dense(4, dtype=dtype) for _ in range(2))
