@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onnxnorm.opset.activations import ACTIVATIONS
+from tests.custom_ops.cases import ADVERSARIAL, LARGE, adversarial, parameter_shape
 from tests.custom_ops.nodes import Array, assert_close, reference, stored
 from tools.cuda_cases import CASES, Case
 from tools.emulated import ELEMENTS, KINDS, ORDERS, Machine, run
@@ -41,6 +42,32 @@ def test_large_means(way: str, mean: float) -> None:
     given = stored_values(case, "float32", mean)
     y, _ = run(case.operator, *given, machine=Machine(**SMALL), **case.attributes)
     assert_close(case.operator, y, *given, "float32", **case.attributes)
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_the_cases_of_the_cpu(case: str) -> None:
+    operator, shape, attributes = LARGE[case]
+    rng = np.random.default_rng(0)
+    sizes = parameter_shape(operator, shape, attributes)
+    given = (
+        stored(rng.normal(size=shape) + 1e4, "float32"),
+        stored(rng.normal(size=sizes) + 0.5, "float32"),
+        stored(rng.normal(size=sizes), "float32"),
+    )
+    y, _ = run(operator, *given, **attributes)
+    assert_close(operator, y, *given, "float32", **attributes)
+
+
+# Squares that leave float32 are for the CPU, which has double for them.
+@pytest.mark.parametrize("kind", [kind for kind in ADVERSARIAL if kind != "beyond squares"])
+@pytest.mark.parametrize("case", ["the MNIST layer", "rows, RMS", "columns", "filter response"])
+def test_adversarial_groups(case: str, kind: str) -> None:
+    operator, shape, attributes = LARGE[case]
+    x = adversarial(case, kind)
+    sizes = parameter_shape(operator, shape, attributes)
+    scale, bias = np.full(sizes, 0.7, np.float32), np.full(sizes, -0.2, np.float32)
+    y, _ = run(operator, x, scale, bias, **attributes)
+    assert_close(operator, y, x, scale, bias, "float32", **attributes)
 
 
 @pytest.mark.parametrize("order", ORDERS[1:])
