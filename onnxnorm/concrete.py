@@ -6,6 +6,8 @@ import itertools
 import uuid
 from typing import Any
 
+# What changes a variable.
+ASSIGN = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
 # What keeps TensorFlow from inlining a function: Keras compiles grouped and depthwise convolutions.
 _NOT_INLINED = ("_XlaMustCompile", "_noinline")
 
@@ -93,6 +95,24 @@ def _ensure_shape(graph_def: Any, tensor: Any, shape: Any) -> None:
     node = graph_def.node.add(name=name, op="EnsureShape", input=[source])
     node.attr["T"].type = tensor.dtype.as_datatype_enum
     node.attr["shape"].shape.CopyFrom(shape.as_proto())
+
+
+def without_assignments(tf: Any, function: Any) -> Any:
+    """The function without what it does to variables, or itself if it does nothing."""
+    assigning = {o.name for o in function.graph.get_operations() if o.type in ASSIGN}
+    if not assigning:
+        return function
+    graph_def = function.graph.as_graph_def(add_shapes=True)
+    waited_for = {f"^{name}" for name in assigning}
+    kept = [node for node in graph_def.node if node.name not in assigning]
+    for node in kept:
+        inputs = [name for name in node.input if name not in waited_for]
+        del node.input[:]
+        node.input.extend(inputs)
+    nodes = [type(node).FromString(node.SerializeToString()) for node in kept]
+    del graph_def.node[:]
+    graph_def.node.extend(nodes)
+    return rebuilt(tf, function, graph_def)
 
 
 def rebuilt(tf: Any, function: Any, graph_def: Any) -> Any:

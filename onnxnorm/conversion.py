@@ -118,6 +118,7 @@ def convert(
     with ONE_AT_A_TIME:
         traced = capture.trace(model, input_signature)
         refusal.check_layers(traced.layers)
+        refusal.check_state(traced)
         proto, weights = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
     invariants.free_invariant_states(proto.graph)
     scan.make_scans(proto)
@@ -304,6 +305,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
     tf = capture.tensorflow()
     tf2onnx = import_tf2onnx()
     function = concrete.without_compilation(tf, traced.function)
+    function = concrete.without_assignments(tf, function)
     inputs = [tensor.name for tensor in _explicit_inputs(function)]
     outputs = [tensor.name for tensor in function.outputs]
     renamed = dict(zip(inputs, traced.input_names, strict=True))

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from onnxnorm import capture
+from onnxnorm.concrete import ASSIGN
 from onnxnorm.errors import ConversionError
 from onnxnorm.graph.nodes import all_graphs
 from onnxnorm.opset import DOMAIN
@@ -32,6 +33,38 @@ def check_layers(layers: Sequence[Any]) -> None:
                 "its runs; make the layer with stateful=False, and where the state matters make "
                 "it an input (initial_state) and an output (return_state=True) of the model"
             )
+
+
+def check_state(traced: capture.Trace) -> None:
+    """Refuses outputs that depend on a variable which the model assigns when it runs.
+
+    Raises:
+        ConversionError: with the variable's name.
+    """
+    assigned = {
+        operation.inputs[0].name
+        for operation in traced.function.graph.get_operations()
+        if operation.type in ASSIGN
+    }
+    waiting = [tensor.op for tensor in traced.function.outputs] if assigned else []
+    seen = set()
+    while waiting:
+        operation = waiting.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        inputs = list(operation.inputs)
+        if operation.type == "ReadVariableOp" and inputs[0].name in assigned:
+            names = {inner.name: v.name for v, inner in _variables(traced.function)}
+            raise ConversionError(
+                f"{at_layer(operation.name, traced.layers)}reads the variable "
+                f"{names.get(inputs[0].name, operation.name)!r}, which the model assigns when it "
+                "runs, and an ONNX model keeps no state between its runs; make it an input and "
+                "an output of the model"
+            )
+        # In training, a batch norm is given its moving statistics only to move them.
+        moving = operation.type.startswith("FusedBatchNorm")
+        waiting += [tensor.op for tensor in (inputs[:3] if moving else inputs)]
 
 
 def check_traced(graph_def: Any, outputs: Iterable[str], traced: capture.Trace) -> None:
@@ -162,3 +195,11 @@ def _read(graph_def: Any, outputs: Iterable[str]) -> Iterator[Any]:
                 definition = functions.pop(name, None)
                 if definition is not None:
                     waiting.append((definition.node_def, definition.ret.values()))
+
+
+def _variables(function: Any) -> Iterator[tuple[Any, Any]]:
+    """The variables that a function captures, with the tensors that stand for their handles."""
+    handles = {id(variable.handle): variable for variable in function.graph.variables}
+    for outer, inner in function.graph.captures:
+        if id(outer) in handles:
+            yield handles[id(outer)], inner

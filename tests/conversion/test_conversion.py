@@ -304,6 +304,32 @@ def test_mask_without_effect_on_the_layer() -> None:
     np.testing.assert_allclose(run(result.model, [x])[0], np.asarray(model(x)), atol=1e-5)
 
 
+def test_a_variable_that_the_model_assigns_and_reads_is_refused() -> None:
+    class Counting(L.Layer):
+        def build(self, shape: Any) -> None:
+            self.count = self.add_weight(name="count", shape=(), initializer="zeros")
+
+        def call(self, x: Any) -> Any:
+            self.count.assign_add(1.0)
+            return x * self.count
+
+    with pytest.raises(onnxnorm.ConversionError, match=r"'counting'.*'.*count.*'.*no state"):
+        onnxnorm.convert(functional((6, 4), Counting(name="counting")))
+
+
+def test_a_variable_that_the_model_only_assigns_is_left_out() -> None:
+    class Recording(L.Layer):
+        def build(self, shape: Any) -> None:
+            self.seen = self.add_weight(name="seen", shape=(), initializer="zeros")
+
+        def call(self, x: Any) -> Any:
+            self.seen.assign_add(tf.reduce_sum(x))
+            return 2 * x
+
+    (node,) = onnxnorm.convert(functional((6, 4), Recording())).model.graph.node
+    assert node.op_type == "Mul"
+
+
 def test_python_code_is_refused() -> None:
     class Python(L.Layer):
         def call(self, x: Any) -> Any:
