@@ -39,7 +39,6 @@ HASH = "ONNX has no such hash"
 TEXT = "ONNX has no operators on the characters of strings"
 SPARSE = "only dense tensors have an ONNX form"
 UNKNOWN_SIZE = "of images whose size is not known before they come"
-UNKNOWN_STEPS = "over an unknown number of steps"
 NO_DATA_YET = "that takes its scale from the first data (data_init=True) and has seen none"
 UNTRACEABLE = "cannot be traced for inputs"
 
@@ -566,6 +565,8 @@ BOTH: tuple[Row, ...] = (
     ),
     *rows("TimeDistributed", x(3, 8, 9, 4), a(new("Conv2D", 3, 2)), a(new("MaxPooling2D"))),
     *rows("TimeDistributed", x(3, 5, 4), a(new("LSTM", 3)), a(new("Dense", 3))),
+    *rows("TimeDistributed", ANY_SEQUENCE, a(new("Dense", 3))),
+    *rows("TimeDistributed", x(None, 8, 9, 4), a(new("Conv2D", 3, 2))),
     *rows("UnitNormalization", SEQUENCE, a(), a(axis=1)),
     *rows("UnitNormalization", IMAGE, a(axis=[1, 3])),
     *rows("UpSampling1D", ANY_SEQUENCE, a(2), a(3)),
@@ -587,8 +588,6 @@ BOTH: tuple[Row, ...] = (
 )
 
 KERAS_2: tuple[Row, ...] = (
-    *rows("TimeDistributed", ANY_SEQUENCE, a(new("Dense", 3))),
-    *rows("TimeDistributed", x(None, 8, 9, 4), a(new("Conv2D", 3, 2))),
     *each(("LeakyReLU", "ELU"), VECTOR, a(), a(alpha=0.05)),
     *rows("LeakyReLU", VECTOR, a(alpha=1.5)),
     *rows("UpSampling2D", ANY_IMAGE, a(2, interpolation="bilinear")),
@@ -741,8 +740,6 @@ BOTH_ACTIVATIONS: tuple[Row, ...] = (
 )
 
 KERAS_3: tuple[Row, ...] = (
-    *rows("TimeDistributed", ANY_SEQUENCE, a(new("Dense", 3)), refused=UNKNOWN_STEPS),
-    *rows("TimeDistributed", x(None, 8, 9, 4), a(new("Conv2D", 3, 2)), refused=UNKNOWN_STEPS),
     *rows(
         "Activation",
         VECTOR,
