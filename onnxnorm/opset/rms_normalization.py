@@ -7,10 +7,12 @@ place of trailing ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxnorm.opset import over_axes, recipes
 from onnxnorm.opset.operator import Array, Operator, Site
@@ -44,15 +46,19 @@ def reference(
 def lower(site: Site) -> str:
     """ONNX' own operator where it is there and takes the axes, else basic operators.
 
-    The basic ones stand in the order that ONNX Runtime joins to one kernel.
+    These stand in the order that ONNX Runtime joins to one kernel, where that is right: up to 1.23
+    it loses epsilon in double precision, and refuses groups of one element.
     """
     own = over_axes.in_own_operator(site, "RMSNormalization") if site.opset >= 23 else None
     if own is not None:
         core = recipes.rename(own, {"Y": "scaled"})
     else:
+        sizes = [site.shape[axis] for axis in over_axes.axes_of(site)]
+        several = None not in sizes and math.prod(size for size in sizes if size) > 1
+        joined = several and site.elem_type != TensorProto.DOUBLE
+        squared = "two = Constant <value = float {2.0}> ()\nsquared = Pow (X, two)\n"
         core = (
-            "two = Constant <value = float {2.0}> ()\n"
-            "squared = Pow (X, two)\n"
+            f"{squared if joined else 'squared = Mul (X, X)'}\n"
             f"{recipes.reduce_mean(site, 'squared', over_axes.axes_of(site), 'mean_square')}"
             f"{recipes.epsilon(site)}"
             "square = Add (mean_square, epsilon)\n"

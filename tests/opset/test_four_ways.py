@@ -203,6 +203,8 @@ EDGES = {
     "parameters over other axes": layer((2, 3, 4, 5), (1, 3), (4, 1)),
     "empty batch, unit": layer((0, 7), (1,), (1,), "UnitNormalization"),
     "rms of nothing but epsilon": layer((2, 3), (1,), (3,), "RMSNormalization", 1e6),
+    "rms of one number": layer((3, 1), (1,), (1,), "RMSNormalization"),
+    "rms, float64": layer((3, 4), (1,), (4,), "RMSNormalization", 1e-3, element="float64"),
     "rms, the standard operator": layer(
         (2, 4, 6), (1, 2), (4, 1), "RMSNormalization", opset=NEWEST
     ),
