@@ -10,16 +10,20 @@ namespace {
 dim3 grid_of(const Plan& plan) { return {plan.grid[0], plan.grid[1], plan.grid[2]}; }
 dim3 block_of(const Plan& plan) { return {plan.block[0], plan.block[1], 1}; }
 
-/// Lets a kernel have more dynamic shared memory than every device has.
+/// Shared memory of a block, static and dynamic together, that needs no permission.
+constexpr int64_t common_shared = 48 << 10;
+
+/// Lets a kernel have more shared memory than every device has: as much as there is, since the permission is the
+/// kernel's, and other threads may be launching it with more than this one needs.
 template <class Kernel>
-void allow_shared(Kernel* kernel, int64_t bytes) {
+void allow_shared(Kernel* kernel, const Launches& launches) {
+  if (launches.plan.shared <= common_shared - static_shared) return;
 #ifndef ONNXNORM_EMULATION
-  if (bytes > (48 << 10)) {
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(bytes));
-  }
+  cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                       static_cast<int>(launches.most_shared));
 #else
-  (void)kernel, (void)bytes;
+  emulation::allow_dynamic_shared(static_cast<size_t>(launches.most_shared));
+  (void)kernel;
 #endif
 }
 
@@ -41,7 +45,7 @@ void enqueue_vectors(const Launches& launches, void* scratch, Stream stream) {
       }
       return;
     case Method::rows_in_shared:
-      allow_shared(rows_in_shared<T, N>, plan.shared);
+      allow_shared(rows_in_shared<T, N>, launches);
       LAUNCH((rows_in_shared<T, N>), grid, block, shared, stream, problem);
       return;
     case Method::rows_in_chunks:
@@ -49,7 +53,7 @@ void enqueue_vectors(const Launches& launches, void* scratch, Stream stream) {
       LAUNCH((normalize_row_chunk<T, N>), grid, block, 0, stream, problem, chunk, partials);
       return;
     case Method::columns_in_shared:
-      allow_shared(columns_in_shared<T, N>, plan.shared);
+      allow_shared(columns_in_shared<T, N>, launches);
       LAUNCH((columns_in_shared<T, N>), grid, block, shared, stream, problem, tiling);
       return;
     case Method::columns_in_chunks:
@@ -109,6 +113,7 @@ Launches launches_of(const Normalization& normalization, const DeviceLimits& dev
   }
   const int64_t bytes = element_size(normalization.element);
   result.plan = plan(problem, static_cast<int>(bytes), aligned, device);
+  result.most_shared = device.dynamic_shared();
   result.scratch_bytes =
       result.plan.partials * static_cast<int64_t>(bytes == 8 ? sizeof(Moments<double>) : sizeof(Moments<float>));
   return result;

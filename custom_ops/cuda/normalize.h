@@ -15,6 +15,7 @@ struct Launches {
   Posed posed;
   Plan plan;  // not used where the axes are
   int64_t scratch_bytes = 0;
+  int64_t most_shared = 0;  // bytes of dynamic shared memory that the device has for a block
 };
 
 Launches launches_of(const Normalization& normalization, const DeviceLimits& device);

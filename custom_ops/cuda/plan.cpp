@@ -48,7 +48,7 @@ Plan plan_rows(const Problem& problem, int element_bytes, const DeviceLimits& de
     result.grid[0] = static_cast<unsigned>(ceiling(rows, rows_per_block));
     return result;
   }
-  if (one_block_a_row && depth * element_bytes <= device.shared_per_block - 512 && !few) {
+  if (one_block_a_row && depth * element_bytes <= device.dynamic_shared() && !few) {
     result.method = Method::rows_in_shared;
     result.shared = depth * element_bytes;
     result.block[0] = row_threads;
@@ -113,7 +113,7 @@ Plan plan_columns(const Problem& problem, int element_bytes, const DeviceLimits&
   for (int64_t least = comfortable_bytes; least >= sector_bytes; least /= 2) {
     const Tile tile = tile_of(view, element_bytes, result.vector, least);
     const bool few = tile.count * view.batch < device.multiprocessors && view.outer >= 8 * tile.down;
-    if (tile.tiling.tiles_per_group != 1 || few || tile.scratch + tile.kept > device.shared_per_block) continue;
+    if (tile.tiling.tiles_per_group != 1 || few || tile.scratch + tile.kept > device.dynamic_shared()) continue;
     result.method = Method::columns_in_shared;
     result.tiling = tile.tiling;
     result.shared = tile.scratch + tile.kept;

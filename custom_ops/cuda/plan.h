@@ -13,11 +13,15 @@ constexpr int split_threads = 256;    // of a block that takes a chunk of a row
 constexpr int split_elements = 4096;  // that such a block holds in its registers at once
 constexpr int column_threads = 256;
 constexpr int strided_threads = 256;
-constexpr int most_strided = 1 << 20;  // blocks of such a kernel
+constexpr int most_strided = 1 << 20;   // blocks of such a kernel
+constexpr int64_t static_shared = 512;  // bytes of shared memory that no kernel's own arrays exceed
 
 struct DeviceLimits {
   int multiprocessors;
   int64_t shared_per_block;  // that a kernel may ask for
+
+  /// Bytes of dynamic shared memory that every kernel can be launched with.
+  int64_t dynamic_shared() const { return shared_per_block - static_shared; }
 };
 
 /// Columns of a matrix, cut into tiles: `width` columns of whole groups, or a part of a group.

@@ -127,9 +127,13 @@ std::string text(const uint3& index) {
 
 class Block {
  public:
-  Block(std::vector<Stack>& stacks, dim3 grid, dim3 size, uint3 index, size_t dynamic_shared,
+  Block(std::vector<Stack>& stacks, dim3 grid, dim3 size, uint3 index, size_t dynamic_shared, size_t static_room,
         const std::function<void()>& kernel, uint64_t seed)
-      : kernel_(kernel), fibers_(size.x * size.y * size.z), order_(fibers_.size()), random_(seed) {
+      : kernel_(kernel),
+        fibers_(size.x * size.y * size.z),
+        order_(fibers_.size()),
+        random_(seed),
+        static_room_(static_room) {
     dynamic_ = allocate(dynamic_shared);
     for (size_t i = 0; i < fibers_.size(); ++i) {
       const auto n = static_cast<unsigned>(i);
@@ -186,7 +190,10 @@ class Block {
 
   void* shared_at(const char* site, size_t bytes) {
     auto& memory = shared_[site];
-    if (!memory) memory = allocate(bytes);
+    if (memory) return memory.get();
+    if (bytes > static_room_) fail("more shared memory than the launch is permitted", site);
+    static_room_ -= bytes;
+    memory = allocate(bytes);
     return memory.get();
   }
   void* dynamic() { return dynamic_.get(); }
@@ -334,6 +341,7 @@ class Block {
   std::vector<size_t> order_;
   std::mt19937_64 random_;
   std::vector<Stack>* stacks_ = nullptr;
+  size_t static_room_;
   std::map<std::string, std::shared_ptr<void>> shared_;
   std::shared_ptr<void> dynamic_;
   std::string fault_;
@@ -348,7 +356,12 @@ class Block {
 
 thread_local Block* Block::current = nullptr;
 
+constexpr size_t common_shared = 48 << 10;
+thread_local size_t permitted_shared = 0;
+
 }  // namespace
+
+void allow_dynamic_shared(size_t bytes) { permitted_shared = bytes; }
 
 Settings& settings() {
   static Settings value;
@@ -364,6 +377,11 @@ void launch(dim3 grid, dim3 block, size_t dynamic_shared, const std::function<vo
     throw std::runtime_error("invalid launch configuration: " + std::to_string(blocks) + " blocks of " +
                              std::to_string(threads) + " threads");
   }
+  const size_t permitted = std::exchange(permitted_shared, 0);
+  if (dynamic_shared > std::max(permitted, common_shared)) {
+    throw std::runtime_error("more dynamic shared memory than is permitted: " + std::to_string(dynamic_shared));
+  }
+  const size_t static_room = permitted > 0 ? common_shared : common_shared - dynamic_shared;
   std::atomic<uint64_t> next{0};
   std::mutex mutex;
   std::string fault;
@@ -373,7 +391,8 @@ void launch(dim3 grid, dim3 block, size_t dynamic_shared, const std::function<vo
       const uint64_t number = settings().order == Order::reversed ? blocks - 1 - b : b;
       const uint3 index{static_cast<unsigned>(number % grid.x), static_cast<unsigned>(number / grid.x % grid.y),
                         static_cast<unsigned>(number / grid.x / grid.y)};
-      std::string found = Block(stacks, grid, block, index, dynamic_shared, kernel, settings().seed ^ number).run();
+      std::string found =
+          Block(stacks, grid, block, index, dynamic_shared, static_room, kernel, settings().seed ^ number).run();
       if (found.empty()) continue;
       const std::lock_guard<std::mutex> lock(mutex);
       fault = std::move(found);

@@ -34,6 +34,10 @@ Settings& settings();
 /// Runs a kernel for every thread of every block. Throws std::runtime_error on the first fault.
 void launch(dim3 grid, dim3 block, size_t dynamic_shared, const std::function<void()>& kernel);
 
+/// Permits the next launch of this thread as much dynamic shared memory. Without, a block's shared memory, static and
+/// dynamic together, ends at 48 KB.
+void allow_dynamic_shared(size_t bytes);
+
 constexpr unsigned warp_size = 32;
 constexpr unsigned full_mask = 0xffffffffu;
 

@@ -74,6 +74,13 @@ void run(const std::string& name) {
   } else if (name == "misaligned") {
     alignas(16) static float values[8];
     emulation::launch({1}, {1}, 0, [] { emulation::check_aligned(values + 1, 16, EMULATION_SITE); });
+  } else if (name == "too_much_dynamic_shared") {
+    emulation::launch({1}, {1}, (48 << 10) + 16, [] {});
+  } else if (name == "too_much_shared") {
+    emulation::launch({1}, {1}, 48 << 10, [] { emulation::shared(EMULATION_SITE, 16); });
+  } else if (name == "permitted_shared") {
+    emulation::allow_dynamic_shared(64 << 10);
+    emulation::launch({1}, {1}, 64 << 10, [] { emulation::shared(EMULATION_SITE, 16); });
   } else if (name == "too_many_threads") {
     emulation::launch({1}, {1025}, 0, [] {});
   } else {

@@ -33,6 +33,10 @@ def test_right_kernel_passes(faults: Path, order: str) -> None:
     assert run(faults, "none", order) == (0, "")
 
 
+def test_permitted_shared_memory_is_no_fault(faults: Path) -> None:
+    assert run(faults, "permitted_shared") == (0, "")
+
+
 # The thread that reads comes last in the reversed order, after all that it should have waited for.
 @pytest.mark.parametrize("order", ["forward", "shuffled"])
 def test_missing_barrier_shows_in_the_result(faults: Path, order: str) -> None:
@@ -49,6 +53,8 @@ def test_missing_barrier_shows_in_the_result(faults: Path, order: str) -> None:
         ("out_of_bounds", "heap-buffer-overflow"),
         ("out_of_bounds_shared", "heap-buffer-overflow"),
         ("misaligned", "misaligned vector access"),
+        ("too_much_dynamic_shared", "more dynamic shared memory than is permitted: 49168"),
+        ("too_much_shared", "more shared memory than the launch is permitted"),
         ("too_many_threads", "1 blocks of 1025 threads"),
     ],
 )

@@ -132,6 +132,18 @@ def test_unaligned_pointers_take_the_short_way(element: str) -> None:
     assert_close("LayerNormalization", y, *given, element)
 
 
+# Beyond 48 KB a permission is needed, and the arrays of the kernel itself count as the row does.
+@pytest.mark.parametrize("depth", [12256, 12288, 12292])
+def test_rows_of_all_the_shared_memory_that_needs_no_permission(depth: int) -> None:
+    rng = np.random.default_rng(0)
+    values = (stored(rng.normal(size=s), "float32") for s in ((8, depth), (depth,), (depth,)))
+    x, scale, bias = values
+    machine = Machine(shared_per_block=99 << 10)
+    y, launch = run("LayerNormalization", x, scale, bias, machine=machine)
+    assert launch.method == "rows_in_shared"
+    assert_close("LayerNormalization", y, x, scale, bias, "float32")
+
+
 @pytest.mark.parametrize("operator", ["LayerNormalization", "UnitNormalization"])
 def test_constant_rows(operator: str) -> None:
     x = np.full((4, 300), 7.25, np.float32)

@@ -88,6 +88,6 @@ def test_every_launch_is_one_that_the_device_takes(data: st.DataObject) -> None:
     threads = launch.block[0] * launch.block[1]
     assert threads % 32 == 0
     assert 32 <= threads <= 1024
-    assert launch.shared <= machine.shared_per_block
+    assert launch.shared <= machine.shared_per_block - 512  # which kernels have of their own
     assert 1 <= launch.grid[0] < 2**31
     assert all(1 <= extent <= 65535 for extent in launch.grid[1:])
