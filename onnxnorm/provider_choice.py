@@ -14,6 +14,7 @@ from onnxnorm.opset import DOMAIN
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+_AZURE = "AzureExecutionProvider"  # remote services: in every release, no device
 
 Provider = str | tuple[str, dict[str, Any]]
 
@@ -32,7 +33,7 @@ def library(providers: Sequence[Provider], has_cuda_library: bool) -> str | None
     None where its nodes had better run as their function bodies: on a device for which there is
     no library, one of the CPU's would tear them out of the device's graph.
     """
-    usable = _usable(map(name_of, providers))
+    usable = _usable(name for name in map(name_of, providers) if name != _AZURE)
     if not usable or usable[0] == CPU:
         return "cpu"
     return "cuda" if CUDA in usable and has_cuda_library else None
@@ -54,7 +55,7 @@ def left_on_cpu(session: Any) -> Iterator[str]:
         return
     try:
         parts = session.get_provider_graph_assignment_info()
-    except (AttributeError, RuntimeError):  # an older release, or one that was not asked to record
+    except Exception:  # an older release, or a session that was not asked to record
         return
     names = [
         node.name

@@ -30,6 +30,7 @@ def one_norm(with_body: bool) -> onnx.ModelProto:
 
 
 TENSORRT = "TensorrtExecutionProvider"
+AZURE = "AzureExecutionProvider"
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,8 @@ TENSORRT = "TensorrtExecutionProvider"
         (["NotThereExecutionProvider", CPU], True, True, "cpu"),
         ([(TENSORRT, {}), (CUDA, {"device_id": 1}), CPU], True, True, "cuda"),
         ([TENSORRT, CPU], True, True, None),
+        ([AZURE, CPU], True, True, "cpu"),
+        ([AZURE, CUDA, CPU], True, True, "cuda"),
     ],
 )
 def test_library_of_a_session(
@@ -52,7 +55,9 @@ def test_library_of_a_session(
     has_library: bool,
     expected: str | None,
 ) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: [AZURE, TENSORRT, CUDA, CPU]
+    )
     monkeypatch.setattr(provider_choice, "has_cuda_device", lambda: device)
     assert provider_choice.library(asked, has_library) == expected
 
@@ -147,6 +152,17 @@ def test_the_runtime_records_where_nodes_are() -> None:
     (part,) = session.get_provider_graph_assignment_info()
     assert part.ep_name == CPU
     assert [(node.name, node.domain) for node in part.get_nodes()] == [("norm", "onnxnorm")]
+
+
+def test_a_session_that_records_nothing_tells_nothing() -> None:
+    # As after TensorRT, which ONNX Runtime replaces by CUDA where it cannot be used.
+    session = onnxruntime.InferenceSession(one_norm(True).SerializeToString(), providers=[CPU])
+
+    class Replaced(Session):
+        def get_provider_graph_assignment_info(self) -> list[Part]:
+            return list(session.get_provider_graph_assignment_info())
+
+    assert not list(provider_choice.left_on_cpu(Replaced([])))
 
 
 def test_a_missing_cuda_library_is_explained(
