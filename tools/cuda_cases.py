@@ -92,3 +92,18 @@ CASES: Mapping[str, Case] = MappingProxyType(
         ),
     }
 )
+
+#: More shared memory to a block than every device has, which a real one has to permit; the method
+#: is that on a device of 132 multiprocessors with 227 KB.
+LARGE: Mapping[str, Case] = MappingProxyType(
+    {
+        "rows of 48 KB": Case("LayerNormalization", (8, 12288), "rows_in_shared"),
+        "rows of 64 KB": Case("RMSNormalization", (132, 16384), "rows_in_shared"),
+        "tall tiles": Case(
+            "GroupNormalization",
+            (20, 20, 20, 512),
+            "columns_in_shared",
+            {"num_groups": 32, "axis": -1},
+        ),
+    }
+)

@@ -30,7 +30,7 @@ import onnxnorm
 from onnxnorm import modelfile
 from onnxnorm.opset import DOMAIN, OPERATORS
 from onnxnorm.provider_choice import CPU, CUDA
-from tools.cuda_cases import CASES, Array, Case
+from tools.cuda_cases import CASES, LARGE, Array, Case
 from tools.cuda_table import SHAPES, Shape
 
 ELEMENTS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
@@ -240,7 +240,7 @@ def main(
     console = Console()
     checks = [
         parity(name, case, element, mean)
-        for name, case in CASES.items()
+        for name, case in {**CASES, **LARGE}.items()
         for element in ELEMENTS
         for mean in ((0.0, 1e4) if element == "float32" else (0.0,))
     ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tools.cuda_cases import LARGE
 from tools.emulated import ELEMENTS, Launch, Machine, plan
 
 H100 = Machine(multiprocessors=132, shared_per_block=227 << 10)
@@ -91,3 +93,12 @@ def test_every_launch_is_one_that_the_device_takes(data: st.DataObject) -> None:
     assert launch.shared <= machine.shared_per_block - 512  # which kernels have of their own
     assert 1 <= launch.grid[0] < 2**31
     assert all(1 <= extent <= 65535 for extent in launch.grid[1:])
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_cases_for_a_real_device_need_its_permission(name: str) -> None:
+    case = LARGE[name]
+    shapes = (case.shape, case.parameter_shape, case.parameter_shape)
+    launch = plan(case.operator, shapes, machine=H100, **case.attributes)
+    assert launch.method == case.method
+    assert launch.shared >= 48 << 10
