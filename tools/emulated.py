@@ -178,11 +178,13 @@ def run(
     residual: Array | None = None,
     machine: Machine | None = None,
     offset: int = 0,
+    onto: str | None = None,
     **attributes: Any,
 ) -> tuple[Array, Launch]:
     """The node's output, and how its kernels were launched.
 
     ``offset``: elements between an address that vectors can be loaded from and the tensors.
+    ``onto``: ``"x"`` or ``"residual"``, in whose memory the output then is.
 
     Raises:
         RuntimeError: the emulation found a fault, or the node is refused.
@@ -191,6 +193,8 @@ def run(
     added = None if residual is None else _raw(residual, element, offset)
     # Poisoned: what no thread writes does not look like a result.
     y = np.frombuffer(bytearray(b"\xff" * given[0].nbytes), given[0].dtype).reshape(x.shape)
+    if onto is not None:
+        y = given[0] if onto == "x" else added
     pointers = {
         "x": given[0].ctypes.data,
         "scale": given[1].ctypes.data,

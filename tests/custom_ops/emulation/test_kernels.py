@@ -100,6 +100,21 @@ def test_residual_and_activation(way: str, stage: str) -> None:
     assert np.abs(y - expected).max() <= allowed
 
 
+@pytest.mark.parametrize(("onto", "stage"), [("x", "input"), ("residual", "output")])
+@pytest.mark.parametrize("way", CASES)
+def test_output_in_the_memory_of_an_input(way: str, onto: str, stage: str) -> None:
+    case = CASES[way]
+    given = stored_values(case, "float32", mean=0.0)
+    residual = stored(np.random.default_rng(3).normal(size=case.shape), "float32")
+    machine = Machine("shuffled", seed=7, **SMALL)
+    attributes = {**case.attributes, "residual_stage": stage}
+    apart, inside = (
+        run(case.operator, *given, residual=residual, machine=machine, onto=place, **attributes)[0]
+        for place in (None, onto)
+    )
+    np.testing.assert_array_equal(inside, apart)
+
+
 @pytest.mark.parametrize("element", ["float32", "float64"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name: str, element: str) -> None:
