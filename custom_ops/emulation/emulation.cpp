@@ -111,13 +111,9 @@ struct Fiber {
   Place place{};
   Waiting waiting = Waiting::nothing;
   const char* site = nullptr;
-  Vote vote = Vote::none;
-  int predicate = 0;
-  int vote_result = 0;
   unsigned mask = 0;
   uint64_t value = 0;
   unsigned source = 0;
-  bool exchanges = false;  // else a ballot
   uint64_t result = 0;
 };
 
@@ -247,21 +243,13 @@ class Block {
   bool release_block() {
     for (const Fiber& fiber : fibers_) {
       if (fiber.waiting != Waiting::for_block) return false;
-      if (fiber.site != fibers_[0].site || fiber.vote != fibers_[0].vote) {
+      if (fiber.site != fibers_[0].site) {
         fault_ =
             std::string("threads of a block meet at different barriers: ") + fibers_[0].site + " and " + fiber.site;
         return false;
       }
     }
-    int holding = 0;
-    for (const Fiber& fiber : fibers_) holding += fiber.predicate != 0;
-    const int count = static_cast<int>(fibers_.size());
-    const Vote vote = fibers_[0].vote;
-    const int result = vote == Vote::conjunction ? holding == count : vote == Vote::disjunction ? holding > 0 : holding;
-    for (Fiber& fiber : fibers_) {
-      fiber.vote_result = result;
-      fiber.waiting = Waiting::nothing;
-    }
+    for (Fiber& fiber : fibers_) fiber.waiting = Waiting::nothing;
     return true;
   }
 
@@ -297,15 +285,9 @@ class Block {
         return false;
       }
     }
-    uint64_t ballot = 0;
-    for (size_t i = 0; i < size; ++i) {
-      if ((mask >> i & 1u) && warp[i].value != 0) ballot |= uint64_t{1} << i;
-    }
     for (size_t i = 0; i < size; ++i) {
       if (!(mask >> i & 1u)) continue;
-      if (!warp[i].exchanges) {
-        warp[i].result = ballot;
-      } else if (warp[i].source >= size || !(mask >> warp[i].source & 1u)) {
+      if (warp[i].source >= size || !(mask >> warp[i].source & 1u)) {
         fault_ = std::string("a shuffle reads a lane outside its mask: ") + warp[i].site;
         return false;
       } else {
@@ -406,14 +388,7 @@ void launch(dim3 grid, dim3 block, size_t dynamic_shared, const std::function<vo
   if (!fault.empty()) throw std::runtime_error("emulated kernel: " + fault);
 }
 
-int block_barrier(Vote vote, int predicate, const char* site) {
-  Block& block = *Block::current;
-  Fiber& fiber = block.running();
-  fiber.vote = vote;
-  fiber.predicate = predicate;
-  block.wait(Waiting::for_block, site);
-  return fiber.vote_result;
-}
+void block_barrier(const char* site) { Block::current->wait(Waiting::for_block, site); }
 
 uint64_t warp_exchange(unsigned mask, uint64_t value, unsigned source, const char* site) {
   Block& block = *Block::current;
@@ -422,20 +397,8 @@ uint64_t warp_exchange(unsigned mask, uint64_t value, unsigned source, const cha
   fiber.mask = mask;
   fiber.value = value;
   fiber.source = source;
-  fiber.exchanges = true;
   block.wait(Waiting::for_warp, site);
   return fiber.result;
-}
-
-unsigned warp_ballot(unsigned mask, bool predicate, const char* site) {
-  Block& block = *Block::current;
-  Fiber& fiber = block.running();
-  if (!(mask >> lane() & 1u)) block.fail("a lane outside the mask calls the vote", site);
-  fiber.mask = mask;
-  fiber.value = predicate;
-  fiber.exchanges = false;
-  block.wait(Waiting::for_warp, site);
-  return static_cast<unsigned>(fiber.result);
 }
 
 void* shared(const char* site, size_t bytes) { return Block::current->shared_at(site, bytes); }

@@ -50,17 +50,11 @@ struct Place {
 };
 const Place& place();
 
-/// What a barrier computes over its threads.
-enum class Vote { none, conjunction, disjunction, count };
-
 /// All threads of the block meet here, at this very line. `site` names the line.
-int block_barrier(Vote vote, int predicate, const char* site);
+void block_barrier(const char* site);
 
 /// Lanes of the mask leave a value, and read the one of `source`, a lane's number; a lane outside the mask is a fault.
 uint64_t warp_exchange(unsigned mask, uint64_t value, unsigned source, const char* site);
-/// A bit for each lane of the mask whose predicate holds.
-unsigned warp_ballot(unsigned mask, bool predicate, const char* site);
-
 /// A shared array of the block, the same for all its threads, named by its site and filled with 0xff.
 void* shared(const char* site, size_t bytes);
 /// The dynamic shared memory of the launch, filled with 0xff.
@@ -104,16 +98,6 @@ inline T shuffle_xor(unsigned mask, T value, unsigned distance, unsigned width, 
   return shuffle(mask, value, source / width == own / width ? source : own, site);
 }
 template <class T>
-inline T shuffle_down(unsigned mask, T value, unsigned distance, unsigned width, const char* site) {
-  const unsigned own = lane();
-  return shuffle(mask, value, own % width + distance < width ? own + distance : own, site);
-}
-template <class T>
-inline T shuffle_up(unsigned mask, T value, unsigned distance, unsigned width, const char* site) {
-  const unsigned own = lane();
-  return shuffle(mask, value, own % width >= distance ? own - distance : own, site);
-}
-template <class T>
 inline T shuffle_from(unsigned mask, T value, unsigned source, unsigned width, const char* site) {
   return shuffle(mask, value, lane() / width * width + source % width, site);
 }
@@ -136,30 +120,8 @@ inline T shuffle_from(unsigned mask, T value, unsigned source, unsigned width, c
 #define blockDim (emulation::place().block_dim)
 #define gridDim (emulation::place().grid_dim)
 
-#define __syncthreads() ((void)emulation::block_barrier(emulation::Vote::none, 0, EMULATION_SITE))
-#define __syncthreads_and(p) emulation::block_barrier(emulation::Vote::conjunction, (p), EMULATION_SITE)
-#define __syncthreads_or(p) emulation::block_barrier(emulation::Vote::disjunction, (p), EMULATION_SITE)
-#define __syncthreads_count(p) emulation::block_barrier(emulation::Vote::count, (p), EMULATION_SITE)
-#define __syncwarp(...) ((void)emulation::warp_ballot(emulation::full_mask, true, EMULATION_SITE))
-#define __ballot_sync(mask, p) emulation::warp_ballot((mask), (p), EMULATION_SITE)
-#define __any_sync(mask, p) (emulation::warp_ballot((mask), (p), EMULATION_SITE) != 0)
-#define __all_sync(mask, p) (emulation::warp_ballot((mask), (p), EMULATION_SITE) == (mask))
+#define __syncthreads() emulation::block_barrier(EMULATION_SITE)
 #define __shfl_sync(mask, value, source, width) \
   emulation::shuffle_from((mask), (value), (source), (width), EMULATION_SITE)
 #define __shfl_xor_sync(mask, value, distance, width) \
   emulation::shuffle_xor((mask), (value), (distance), (width), EMULATION_SITE)
-#define __shfl_down_sync(mask, value, distance, width) \
-  emulation::shuffle_down((mask), (value), (distance), (width), EMULATION_SITE)
-#define __shfl_up_sync(mask, value, distance, width) \
-  emulation::shuffle_up((mask), (value), (distance), (width), EMULATION_SITE)
-#define __threadfence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-
-template <class T>
-inline T atomicAdd(T* address, T value) {
-  T before;
-  __atomic_load(address, &before, __ATOMIC_RELAXED);
-  for (;;) {
-    T after = before + value;
-    if (__atomic_compare_exchange(address, &before, &after, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) return before;
-  }
-}
