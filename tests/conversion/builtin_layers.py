@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.conversion.layer_rows import New, Row, a, each, new, rows, x
+from tests.conversion.layer_rows import New, Row, a, each, new, rows, state, x
 
 PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
 
@@ -370,7 +370,7 @@ BOTH: tuple[Row, ...] = (
     *each(("Average", "Minimum", "Subtract"), (x(4, dtype="int64", values=9),) * 2),
     *rows("GRU", ANY_SEQUENCE, *GATED[:4], *GATED[5:], a(3, reset_after=False)),
     *rows("GRU", SEQUENCE, GATED[4], a(3, reset_after=False, return_sequences=True)),
-    *rows("GRU", (SEQUENCE, x(3)), a(3), call=_initial_state, note=" with initial state"),
+    *rows("GRU", (SEQUENCE, state(3)), a(3), call=_initial_state, note=" with initial state"),
     *each(
         ("GRU", "LSTM", "SimpleRNN"),
         IDS,
@@ -384,16 +384,28 @@ BOTH: tuple[Row, ...] = (
         a(3, stateful=True),
         refused=STATEFUL,
     ),
-    *rows("GRUCell", (x(4), x(3)), a(3), a(3, reset_after=False, use_bias=False), call=_cell),
+    *rows("GRUCell", (x(4), state(3)), a(3), a(3, reset_after=False, use_bias=False), call=_cell),
     *rows("LSTM", ANY_SEQUENCE, *GATED[:4], *GATED[5:], a(3, unit_forget_bias=False)),
     *rows("LSTM", SEQUENCE, GATED[4]),
-    *rows("LSTM", (SEQUENCE, x(3), x(3)), a(3), call=_initial_state, note=" with initial state"),
     *rows(
-        "LSTMCell", (x(4), x(3), x(3)), a(3), a(3, activation="relu", use_bias=False), call=_cell
+        "LSTM",
+        (SEQUENCE, state(3), state(3)),
+        a(3),
+        call=_initial_state,
+        note=" with initial state",
+    ),
+    *rows(
+        "LSTMCell",
+        (x(4), state(3), state(3)),
+        a(3),
+        a(3, activation="relu", use_bias=False),
+        call=_cell,
     ),
     *rows("SimpleRNN", ANY_SEQUENCE, *RECURRENT[:4], *RECURRENT[5:]),
     *rows("SimpleRNN", SEQUENCE, RECURRENT[4]),
-    *rows("SimpleRNNCell", (x(4), x(3)), a(3), a(3, activation="relu", use_bias=False), call=_cell),
+    *rows(
+        "SimpleRNNCell", (x(4), state(3)), a(3), a(3, activation="relu", use_bias=False), call=_cell
+    ),
     *rows(
         "RNN",
         ANY_SEQUENCE,
@@ -404,7 +416,7 @@ BOTH: tuple[Row, ...] = (
     *rows("RNN", x(7, 4, batch=2), a(new("LSTMCell", 3), stateful=True), refused=STATEFUL),
     *rows(
         "StackedRNNCells",
-        (x(4), x(3), x(2)),
+        (x(4), state(3), state(2)),
         a([new("GRUCell", 3), new("SimpleRNNCell", 2)]),
         call=_cell,
     ),

@@ -86,8 +86,9 @@ class Input:
     Attributes:
         shape: sizes.
         dtype: element type.
-        values: ``"normal"``, ``"positive"``, ``"image"`` (0 to 255), the number of classes of
-            integers, or the values to draw from.
+        values: ``"normal"``, ``"positive"``, ``"image"`` (0 to 255), ``"state"`` (below 1, as tanh
+            leaves it, whatever the scale), the number of classes of integers, or the values to draw
+            from.
         batch: the static batch size, if it has one.
     """
 
@@ -106,6 +107,8 @@ class Input:
             return rng.integers(0, self.values, shape).astype(self.dtype)
         if self.values == "image":
             return (rng.random(shape) * 255).astype(self.dtype)
+        if self.values == "state":
+            return np.tanh(scale * rng.normal(size=shape)).astype(self.dtype)
         drawn = scale * rng.normal(size=shape)
         if self.values == "positive":
             drawn = np.abs(drawn) + 0.1
@@ -114,6 +117,12 @@ class Input:
 
 def x(*shape: int | None, **options: Any) -> Input:
     return Input(shape, **options)
+
+
+def state(units: int) -> Input:
+    """The state of a recurrent layer. Far from 1 it would not be one, and a new state would be the
+    difference of numbers that are large beside it."""
+    return Input((units,), values="state")
 
 
 def _all_in_one(layer: Any, *inputs: Any) -> Any:
@@ -131,7 +140,6 @@ class Row:
         before: layers between the first input and this one.
         call: how it is called, if not with a tensor or a list of tensors.
         note: what the call adds to the arguments, for the reader.
-        tolerance: multiple of the usual tolerance, for what Keras itself computes less exactly.
     """
 
     layer: New
@@ -140,7 +148,6 @@ class Row:
     before: tuple[New, ...] = ()
     call: Callable[..., Any] = _all_in_one
     note: str = ""
-    tolerance: float = 1
 
     def apply(self, inputs: Sequence[Any], name: str) -> Any:
         """The outputs for symbolic inputs."""
