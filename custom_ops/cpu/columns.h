@@ -335,7 +335,19 @@ struct ColumnAffine {
   ColumnAffine(const ColumnsTask& task)
       // Table and row lengths divide one another, both being products of X's last dimensions.
       : fixed(task.affine->period == 1 || task.affine->period * task.affine->inner <= task.pitch) {
-    if (fixed) spread_affine(*task.affine, task.first_index, task.groups * task.depth, scale, bias);
+    read(task, task.first_index);
+  }
+
+  /// Those of the sample that begins at flat index `first_index`.
+  void read(const ColumnsTask& task, int64_t first_index) {
+    if (!fixed) return;
+    Affine affine = *task.affine;
+    if (affine.rows > 1) {
+      const int64_t skipped = first_index / affine.span % affine.rows * affine.period;
+      affine.scale = static_cast<const C*>(affine.scale) + skipped;
+      affine.bias = static_cast<const C*>(affine.bias) + skipped;
+    }
+    spread_affine(affine, first_index, task.groups * task.depth, scale, bias);
   }
 
   bool fixed;
@@ -379,6 +391,7 @@ void normalize_columns(const ColumnsTask& task) {
     const int64_t first_index = task.first_index + s * task.sample_pitch;
     columns_statistics(task, static_cast<const T*>(task.x) + first_index, statistics);
     map_groups(statistics.shift, statistics.offset, statistics.variance, task.groups, *task.rule, maps);
+    if (s > 0 && task.affine->rows > 1) affine.read(task, first_index);
     apply_to_columns<T>(task, first_index, maps, affine);
   }
 }

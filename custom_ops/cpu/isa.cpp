@@ -70,4 +70,15 @@ const Isa& isa() {
   return chosen;
 }
 
+int64_t nchwc_block() {
+#ifdef ONNXNORM_X86_LEVELS
+  __builtin_cpu_init();
+  const bool has_avx512f =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f");
+  return has_avx512f ? 16 : 8;
+#else
+  return 0;
+#endif
+}
+
 }  // namespace onnxnorm::cpu

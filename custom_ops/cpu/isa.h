@@ -16,4 +16,8 @@ struct Isa {
 
 const Isa& isa();
 
+/// How many channels form a block in ONNX Runtime's layout NCHWc on this CPU, whatever ONNXNORM_ISA says; 0 where that
+/// is not known. As MlasNchwcGetBlockSize() of its source has it.
+int64_t nchwc_block();
+
 }  // namespace onnxnorm::cpu

@@ -22,12 +22,15 @@ struct Rule {
 };
 
 /// scale and bias as tables in the compute type (float, or double for float64): the element at flat index i of X uses
-/// entry (i / inner) % period.
+/// entry (i / inner) % period. Where there are several rows of `period` entries, those of row (i / span) % rows; only
+/// the kernels for columns know of these, for rectangles within one span.
 struct Affine {
   const void* scale;
   const void* bias;
   int64_t period;
   int64_t inner;
+  int64_t rows;
+  int64_t span;
 };
 
 /// What is done to normalized values before they are stored: the residual is added and the activation applied, which

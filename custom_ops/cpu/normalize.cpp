@@ -70,8 +70,10 @@ class AffineTables {
     const auto varies = [](const Dimension& d) { return d.scale_stride != 0 || d.bias_stride != 0; };
     const auto first = std::find_if(dimensions.begin(), dimensions.end(), varies);
     const auto last = std::find_if(dimensions.rbegin(), dimensions.rend(), varies).base();
+    affine_.rows = 1;
     affine_.inner = 1;
     for (auto d = last; d < dimensions.end(); ++d) affine_.inner *= d->extent;
+    if (affine_.inner == 1 && has_rows(normalization, view, dimensions)) return;
     affine_.period = 1;
     bool dense = true;
     for (auto d = last; d > first; --d) {
@@ -110,7 +112,7 @@ class AffineTables {
       const int64_t once = affine_.period * inner * width;
       for (int64_t copy = 1; copy < copies; ++copy) std::copy(values, values + once, values + copy * once);
     }
-    affine_ = {scale, bias, length, spread ? 1 : affine_.inner};
+    affine_ = {scale, bias, length, spread ? 1 : affine_.inner, 1, 0};
   }
 
   const Affine* get() const { return &affine_; }
@@ -119,6 +121,32 @@ class AffineTables {
   static constexpr int64_t short_table = 256;
   static constexpr int64_t short_run = 64;
   static constexpr int64_t spread_table = 16 << 10;
+
+  /// Whether scale and bias, as they are stored, have a row of entries for each span of X: tensors whose channels are
+  /// stored in blocks.
+  bool has_rows(const Normalization& normalization, const View& view, const std::vector<Dimension>& dimensions) {
+    if (normalization.element != Element::float32 && normalization.element != Element::float64) return false;
+    auto d = dimensions.rbegin();
+    // The elements of the next dimensions whose strides are these.
+    const auto elements = [&](int64_t stride, bool dense) {
+      int64_t count = 1;
+      for (; d != dimensions.rend() && d->scale_stride == stride && d->bias_stride == stride; ++d) {
+        count *= d->extent;
+        if (dense) stride *= d->extent;
+      }
+      return count;
+    };
+    const int64_t period = elements(1, true);
+    const int64_t span = period * elements(0, false);
+    const int64_t rows = elements(period, true);
+    elements(0, false);
+    if (d != dimensions.rend() || rows == 1) return false;
+    const bool are_columns = view.outer > 1 && period == view.groups * view.depth && span == view.outer * period;
+    const bool are_runs = view.outer == 1 && view.depth % span == 0 && period <= max_columns;
+    if (!are_columns && !are_runs) return false;
+    affine_ = {normalization.scale, normalization.bias, period, 1, rows, span};
+    return true;
+  }
 
   /// Row by row of the table's last dimension, each entry `inner` times.
   static void fill(const ElementKernels& kernels, const std::vector<Dimension>& table, int64_t Dimension::* stride,
@@ -202,6 +230,21 @@ struct Job {
   }
 };
 
+/// Part of a dense group whose moments are known.
+void apply_dense(const Job& job, int64_t begin, int64_t length, double mean, double variance) {
+  if (job.affine->rows == 1) {
+    job.kernels.apply_run(job.runs(begin, 1, 1, length, length), mean, variance);
+    return;
+  }
+  const int64_t pitch = job.affine->period;
+  const int64_t end = begin + length;
+  for (int64_t i = begin, size = 0; i < end; i += size) {
+    size = std::min(job.affine->span - i % job.affine->span, end - i);
+    const ColumnsTask task = {job.x, job.y, i, 1, 0, size / pitch, pitch, 1, pitch, job.rule, job.affine, job.finish};
+    job.kernels.apply_columns(task, &mean, &variance);
+  }
+}
+
 /// Groups that are dense: several to a task, or several tasks to a group.
 void normalize_dense(const Job& job) {
   const int64_t groups = job.view.batch;
@@ -212,11 +255,20 @@ void normalize_dense(const Job& job) {
       const int64_t first = task * groups_per_task;
       const int64_t count = std::min(groups_per_task, groups - first);
       job.sum(first * depth, 1, 0, count * depth);
-      job.kernels.normalize_runs(job.runs(first * depth, count, 1, depth, depth));
+      if (job.affine->rows == 1) {
+        job.kernels.normalize_runs(job.runs(first * depth, count, 1, depth, depth));
+        return;
+      }
+      for (int64_t g = first; g < first + count; ++g) {
+        double mean, variance;
+        job.kernels.run_moments(job.x, g * depth, depth, &mean, &variance);
+        apply_dense(job, g * depth, depth, mean, variance);
+      }
     });
     return;
   }
-  const int64_t segment = segment_size / job.size;
+  const int64_t step = job.affine->rows == 1 ? 1 : job.affine->period;
+  const int64_t segment = segment_size / job.size / step * step;
   const int64_t segments = ceiling(depth, segment);
   const int64_t groups_per_wave = std::max<int64_t>(1, wave_size / (depth * job.size));
   const auto length = [&](int64_t task) { return std::min(segment, depth - task % segments * segment); };
@@ -238,8 +290,7 @@ void normalize_dense(const Job& job) {
       job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, &mean[g], &variance[g]);
     }
     parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
-      const int64_t size = length(task);
-      job.kernels.apply_run(job.runs(begin(task), 1, 1, size, size), mean[task / segments], variance[task / segments]);
+      apply_dense(job, begin(task), length(task), mean[task / segments], variance[task / segments]);
     });
   }
 }

@@ -1,4 +1,5 @@
 #include "cpu/expand.h"
+#include "cpu/isa.h"
 #include "cpu/normalize.h"
 #include "ops/device.h"
 
@@ -41,6 +42,8 @@ class Expanded {
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(const OrtApi& api) : api_(api) {}
+
+  int64_t channel_block() const override { return cpu::nchwc_block(); }
 
   void normalize(OrtKernelContext& context, const Tensor& x, const Tensor& residual, const Shape& y_shape,
                  Normalization normalization) const override {

@@ -31,6 +31,8 @@ class CudaDevice final : public Device {
     allocator_ = {allocator, ReleaseAllocator{&api}};
   }
 
+  int64_t channel_block() const override { return 0; }
+
   void normalize(OrtKernelContext& context, const Tensor& x, const Tensor& residual, const Shape& y_shape,
                  Normalization normalization) const override {
     void* stream = nullptr;

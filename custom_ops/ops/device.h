@@ -20,8 +20,11 @@ class Device {
  public:
   virtual ~Device() = default;
 
+  /// How many channels form a block in the layout in which ONNX Runtime keeps convolutions here; 0: there is none.
+  virtual int64_t channel_block() const = 0;
+
   /// Runs a normalization, in which x and residual are still open: they are repeated to the shape of Y where theirs are
-  /// smaller. A residual without data is none.
+  /// smaller, all as they are stored. A residual without data is none.
   virtual void normalize(OrtKernelContext& context, const Tensor& x, const Tensor& residual, const Shape& y_shape,
                          Normalization normalization) const = 0;
 };

@@ -31,6 +31,20 @@ int64_t channel_axis(int64_t axis, const Shape& x) {
   return from_front;
 }
 
+/// Channels per group; without channels there are no groups.
+int64_t group_depth(Kind kind, const Attributes& attributes, int64_t channels) {
+  const int64_t groups = kind == Kind::group ? attributes.num_groups : channels;
+  return groups == 0 ? 0 : channels / groups;
+}
+
+void check_blocks(Kind kind, const Attributes& attributes, const Shape& x, int64_t channels) {
+  const int64_t block = attributes.channel_block, depth = group_depth(kind, attributes, channels);
+  if (channels % block == 0 && (block % depth == 0 || depth % block == 0)) return;
+  throw std::invalid_argument("channel_block is " + text(block) + " for " + text(channels) + " channels in groups of " +
+                              text(depth) + " (axis 1 of X of shape " + to_string(x) +
+                              "); accepted: a divisor of the channels that divides the group or is a multiple of it");
+}
+
 void check_channels(Kind kind, const Attributes& attributes, const Shapes& shapes) {
   const int64_t axis = channel_axis(attributes.axis, shapes.x);
   const int64_t channels = shapes.x[static_cast<size_t>(axis)];
@@ -39,6 +53,7 @@ void check_channels(Kind kind, const Attributes& attributes, const Shapes& shape
                                 to_string(shapes.x) + " has " + text(channels) + " channels on axis " + text(axis) +
                                 "; accepted: a divisor of " + text(channels));
   }
+  if (attributes.channel_block > 0 && channels > 0) check_blocks(kind, attributes, shapes.x, channels);
   const auto check = [&](const char* name, const Shape& shape) {
     if (rank_of(shape) == 1 && can_equal(shape[0], channels)) return;
     const std::string wanted = channels < 0 ? "rank 1" : "[" + text(channels) + "]";
@@ -102,6 +117,20 @@ std::vector<int64_t> broadcast_strides(const Shape& shape, const Shape& x) {
   return strides;
 }
 
+/// Channels in blocks, of which each is several groups, or several are a group.
+std::vector<Dimension> blocked_dimensions(Kind kind, const Attributes& attributes, const Shape& x,
+                                          const Shape& stored_y) {
+  const int64_t block = attributes.channel_block;
+  const int64_t depth = std::max<int64_t>(1, group_depth(kind, attributes, x[1]));
+  const int64_t shared = std::min(block, depth), larger = std::max(block, depth);
+  std::vector<Dimension> dimensions = {
+      {stored_y[0], false, 0, 0}, {x[1] / larger, false, larger, larger}, {depth / shared, true, block, block}};
+  for (size_t d = 2; d < x.size(); ++d) dimensions.push_back({stored_y[d], x[d] == stored_y[d], 0, 0});
+  dimensions.push_back({block / shared, false, depth, depth});
+  dimensions.push_back({shared, true, 1, 1});
+  return dimensions;
+}
+
 }  // namespace
 
 std::string to_string(const Shape& shape) {
@@ -110,6 +139,14 @@ std::string to_string(const Shape& shape) {
     result += (d ? ", " : "") + (shape[d] < 0 ? std::string("?") : text(shape[d]));
   }
   return result + "]";
+}
+
+Shape stored_shape(const Shape& shape, int64_t channel_block) {
+  if (channel_block == 0 || rank_of(shape) < 2) return shape;
+  Shape stored = shape;
+  stored[1] /= channel_block;
+  stored.push_back(channel_block);
+  return stored;
 }
 
 const char* name_of(Kind kind) {
@@ -159,6 +196,10 @@ void check_attributes(Kind kind, const Attributes& attributes) {
   if (kind == Kind::group && attributes.num_groups < 1) {
     throw std::invalid_argument("num_groups is " + text(attributes.num_groups) + "; accepted: 1 or more");
   }
+  if (attributes.channel_block < 0 || (attributes.channel_block > 0 && attributes.axis != 1)) {
+    throw std::invalid_argument("channel_block is " + text(attributes.channel_block) + " and axis " +
+                                text(attributes.axis) + "; accepted: 1 or more, with axis 1");
+  }
   if (!has_channels(kind) && attributes.axes.empty()) {
     throw std::invalid_argument("axes is empty; accepted: at least one axis");
   }
@@ -182,7 +223,12 @@ void check_known_shapes(Kind kind, const Attributes& attributes, const Shapes& s
   check_shapes(kind, attributes, known);
 }
 
-Shape broadcast(const Shape& x, const Shape& residual) {
+Shape broadcast(const Shape& x, const Shape& residual, int64_t channel_block) {
+  if (channel_block > 0 && rank_of(x) > 1 && (x.size() != residual.size() || !can_equal(x[1], residual[1]))) {
+    throw std::invalid_argument("residual has shape " + to_string(residual) +
+                                "; accepted with channel_block: the rank and the channels of X of shape " +
+                                to_string(x));
+  }
   Shape result = x.size() < residual.size() ? residual : x;
   for (size_t back = 1; back <= std::min(x.size(), residual.size()); ++back) {
     const int64_t extent = x[x.size() - back], other = residual[residual.size() - back];
@@ -199,6 +245,7 @@ Shape broadcast(const Shape& x, const Shape& residual) {
 
 std::vector<Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes, const Shape& y) {
   check_shapes(kind, attributes, shapes);
+  if (attributes.channel_block > 0) return blocked_dimensions(kind, attributes, shapes.x, y);
   const size_t rank = shapes.x.size(), leading = y.size() - rank;
   std::vector<Dimension> dimensions;
   for (size_t d = 0; d < leading; ++d) dimensions.push_back({y[d], false, 0, 0});
@@ -224,10 +271,8 @@ std::vector<Dimension> dimensions_of(Kind kind, const Attributes& attributes, co
       dimensions.push_back({shapes.x[d], d != 0, 0, 0});
       continue;
     }
-    const int64_t channels = shapes.x[d];
-    const int64_t groups = kind == Kind::group ? attributes.num_groups : channels;
-    const int64_t depth = groups == 0 ? 0 : channels / groups;
-    dimensions.push_back({groups, false, depth, depth});
+    const int64_t depth = group_depth(kind, attributes, shapes.x[d]);
+    dimensions.push_back({depth == 0 ? 0 : shapes.x[d] / depth, false, depth, depth});
     dimensions.push_back({depth, true, 1, 1});
   }
   return dimensions;

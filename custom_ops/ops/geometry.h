@@ -26,6 +26,7 @@ struct Attributes {
   std::vector<int64_t> axes = {-1};
   int64_t subtract_mean = 1;
   float epsilon = 1e-5f;
+  int64_t channel_block = 0;
 };
 
 /// What holds for attributes that a node does not have.
@@ -42,6 +43,9 @@ struct Shapes {
 
 std::string to_string(const Shape& shape);
 
+/// How a tensor of shape (N, C, ...) lies in memory: as it is, or with blocks of channels (N, C / block, ..., block).
+Shape stored_shape(const Shape& shape, int64_t channel_block);
+
 /// Throws std::invalid_argument when the attributes are wrong for any input.
 void check_attributes(Kind kind, const Attributes& attributes);
 
@@ -54,12 +58,12 @@ Divisor divisor_of(Kind kind);
 bool subtracts_mean(Kind kind, const Attributes& attributes);
 
 /// The shape of X + residual, as far as it is known: -1 where it is not. Throws std::invalid_argument when there is
-/// none.
-Shape broadcast(const Shape& x, const Shape& residual);
+/// none, as between other numbers of channels where these are stored in blocks.
+Shape broadcast(const Shape& x, const Shape& residual, int64_t channel_block = 0);
 
-/// The dimensions of the normalization that a node asks for, along the axes of Y: those of X and what X broadcasts
-/// along. Throws std::invalid_argument when shapes and attributes do
-/// not fit.
-std::vector<Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes, const Shape& y);
+/// The dimensions of the normalization that a node asks for, along the axes of Y as it is stored: those of X and what X
+/// broadcasts along. Throws std::invalid_argument when shapes and attributes do not fit.
+std::vector<Dimension> dimensions_of(Kind kind, const Attributes& attributes, const Shapes& shapes,
+                                     const Shape& stored_y);
 
 }  // namespace onnxnorm

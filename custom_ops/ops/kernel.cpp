@@ -36,6 +36,7 @@ Attributes read_attributes(const OrtApi& api, Kind kind, const OrtKernelInfo& in
     return attributes;
   }
   found(api, api.KernelInfoGetAttribute_int64(&info, "axis", &attributes.axis));
+  found(api, api.KernelInfoGetAttribute_int64(&info, "channel_block", &attributes.channel_block));
   if (kind == Kind::group &&
       !found(api, api.KernelInfoGetAttribute_int64(&info, "num_groups", &attributes.num_groups))) {
     throw std::invalid_argument("the attribute num_groups is missing; accepted: an integer that divides the channels");
@@ -96,6 +97,16 @@ Tensor input(const OrtApi& api, const OrtKernelContext& context, size_t index) {
   return tensor;
 }
 
+/// The layout is the processor's: a file in another one would give wrong numbers.
+void check_block(int64_t channel_block, int64_t of_device) {
+  if (channel_block == 0 || channel_block == of_device) return;
+  throw std::invalid_argument(
+      "channel_block is " + std::to_string(channel_block) + ", " +
+      (of_device ? "but ONNX Runtime keeps " + std::to_string(of_device) + " channels in a block on this CPU"
+                 : "but this device has no such layout") +
+      ": the model was optimized for another kind of CPU; make the file anew here with 'onnxnorm optimize --this-cpu'");
+}
+
 }  // namespace
 
 Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info, std::unique_ptr<Device> device)
@@ -103,6 +114,7 @@ Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInf
   try {
     attributes_ = read_attributes(api, kind, info);
     check_attributes(kind, attributes_);
+    check_block(attributes_.channel_block, device_->channel_block());
     size_t inputs = 0;
     check(api, api.KernelInfo_GetInputCount(&info, &inputs));
     has_residual_ = inputs > input_residual;
@@ -112,7 +124,7 @@ Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInf
     if (has_residual_) {
       const Shape residual = known_shape(api, info, input_residual);
       const bool known = !shapes.x.empty() && !residual.empty();
-      const Shape sum = known ? broadcast(shapes.x, residual) : Shape{};
+      const Shape sum = known ? broadcast(shapes.x, residual, attributes_.channel_block) : Shape{};
       if (epilogue_.residual_first) shapes.x = sum;
     }
     check_known_shapes(kind, attributes_, shapes);
@@ -122,16 +134,19 @@ Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInf
 }
 
 void Kernel::compute(OrtKernelContext& context) const {
-  const Tensor x = input(api_, context, input_x);
+  Tensor x = input(api_, context, input_x);
   const Tensor scale = input(api_, context, input_scale);
   const Tensor bias = input(api_, context, input_bias);
-  const Tensor residual = has_residual_ ? input(api_, context, input_residual) : Tensor{x.shape, nullptr};
-  Shape y_shape;
+  Tensor residual = has_residual_ ? input(api_, context, input_residual) : Tensor{x.shape, nullptr};
+  const int64_t block = attributes_.channel_block;
+  Shape y_shape, stored_y;
   std::vector<Dimension> dimensions;
   try {
-    y_shape = broadcast(x.shape, residual.shape);
+    y_shape = broadcast(x.shape, residual.shape, block);
+    stored_y = stored_shape(y_shape, block);
     const Shape& normalized = epilogue_.residual_first ? y_shape : x.shape;
-    dimensions = dimensions_of(kind_, attributes_, {normalized, scale.shape, bias.shape}, y_shape);
+    dimensions = dimensions_of(kind_, attributes_, {normalized, scale.shape, bias.shape}, stored_y);
+    for (Tensor* tensor : {&x, &residual}) tensor->shape = stored_shape(tensor->shape, block);
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(node_ + error.what());
   }
@@ -151,7 +166,7 @@ void Kernel::compute(OrtKernelContext& context) const {
   normalization.parameters[0] = epilogue_.parameters[0];
   normalization.parameters[1] = epilogue_.parameters[1];
   normalization.residual_first = epilogue_.residual_first;
-  device_->normalize(context, x, residual, y_shape, normalization);
+  device_->normalize(context, x, residual, stored_y, normalization);
 }
 
 }  // namespace onnxnorm

@@ -116,6 +116,16 @@ std::vector<Case> cases() {
     return std::vector<Dimension>{
         {n, false, 0, 0}, {outer, true, 0, 0}, {groups, false, depth, depth}, {depth, true, 1, 1}, {inner, true, 0, 0}};
   };
+  // Channels in blocks of groups * depth; `shared` blocks to a group.
+  const auto blocks = [](int64_t n, int64_t count, int64_t shared, int64_t inner, int64_t groups, int64_t depth) {
+    const int64_t block = groups * depth;
+    return std::vector<Dimension>{{n, false, 0, 0},
+                                  {count, false, shared * block, shared * block},
+                                  {shared, true, block, block},
+                                  {inner, true, 0, 0},
+                                  {groups, false, depth, depth},
+                                  {depth, true, 1, 1}};
+  };
   return {{"channels last, short rows", group(5, 67, 5, 2, 1)},
           {"channels last, one row", group(3, 1, 4, 3, 1)},
           {"channels last, few rows", group(2, 3, 7, 3, 1)},
@@ -138,6 +148,10 @@ std::vector<Case> cases() {
           {"scale by all", {{7, false, 990, 0}, {30, true, 33, 0}, {33, false, 1, 1}}},
           {"scalar scale", {{7, false, 0, 0}, {130, true, 0, 0}}},
           {"every other axis", {{4, true, 0, 0}, {5, false, 0, 0}, {6, true, 0, 0}, {7, false, 8, 0}, {8, true, 1, 1}}},
+          {"blocks of groups", blocks(3, 4, 1, 50, 8, 2)},
+          {"blocks of groups, segments", blocks(2, 2, 1, 5003, 4, 4)},
+          {"groups of blocks", blocks(2, 3, 2, 50, 1, 16)},
+          {"groups of blocks, segments", blocks(1, 2, 2, 3001, 1, 16)},
           {"empty", {{4, false, 0, 0}, {0, true, 1, 1}}}};
 }
 
