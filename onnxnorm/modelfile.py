@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import onnx
 import onnx.checker
@@ -22,6 +23,10 @@ PROTOBUF_LIMIT = 2**31 - 1
 INLINE_LIMIT = PROTOBUF_LIMIT - 2**27
 _SMALL_TENSOR = 1024
 _ALIGNMENT = 4096
+_HEADER_FIELDS: Mapping[int, Any] = {
+    onnx.ModelProto.OPSET_IMPORT_FIELD_NUMBER: onnx.OperatorSetIdProto,
+    onnx.ModelProto.METADATA_PROPS_FIELD_NUMBER: onnx.StringStringEntryProto,
+}
 # How protocol buffers code a field: https://protobuf.dev/programming-guides/encoding
 _VARINT, _LENGTH_DELIMITED, _FIXED = 0, 2, {1: 8, 5: 4}
 
@@ -50,12 +55,26 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelPro
     return model
 
 
-def operator_domains(stream: BinaryIO) -> set[str]:
-    """The operator domains that a serialized model imports, whatever its size: the rest is skipped.
+@dataclass(frozen=True)
+class Header:
+    """What a serialized model tells of itself.
 
-    What is no model has none, or any.
+    Attributes:
+        domains: the operator domains that it imports.
+        metadata: its metadata, apart from long ones.
     """
-    domains = set()
+
+    domains: frozenset[str]
+    metadata: Mapping[str, str]
+
+
+def header(stream: BinaryIO) -> Header:
+    """Reads the little that stands beside a serialized model's graph, whatever the model's size.
+
+    What is no model has none of it, or any.
+    """
+    domains: set[str] = set()
+    metadata: dict[str, str] = {}
     while (tag := _varint(stream)) is not None:
         field, kind = divmod(tag, 8)
         if kind == _VARINT:
@@ -64,14 +83,18 @@ def operator_domains(stream: BinaryIO) -> set[str]:
             stream.seek(_FIXED[kind], os.SEEK_CUR)
         elif kind != _LENGTH_DELIMITED or (length := _varint(stream)) is None:
             break
-        elif field == onnx.ModelProto.OPSET_IMPORT_FIELD_NUMBER and length < _SMALL_TENSOR:
+        elif field in _HEADER_FIELDS and length < _SMALL_TENSOR:
             try:
-                domains.add(onnx.OperatorSetIdProto.FromString(stream.read(length)).domain)
+                entry = _HEADER_FIELDS[field].FromString(stream.read(length))
             except DecodeError:
                 break
+            if isinstance(entry, onnx.OperatorSetIdProto):
+                domains.add(entry.domain)
+            else:
+                metadata[entry.key] = entry.value
         else:
             stream.seek(length, os.SEEK_CUR)
-    return domains
+    return Header(frozenset(domains), metadata)
 
 
 def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:

@@ -16,6 +16,7 @@ from google.protobuf.message import EncodeError
 
 from onnxnorm import feeding
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
+from onnxnorm.graph import cpu_target
 from onnxnorm.graph.fusion import in_memory
 from onnxnorm.modelfile import PROTOBUF_LIMIT
 
@@ -26,7 +27,7 @@ except ImportError as error:
         "onnxruntime is not installed: pip install 'onnxnorm[cpu]' or 'onnxnorm[gpu]'"
     ) from error
 
-from onnxnorm import provider_choice
+from onnxnorm import cpu_kind, provider_choice
 
 OLDEST_ONNXRUNTIME = (1, 18)
 # The first release that is known to find external tensors of a model in memory in a given folder.
@@ -139,7 +140,8 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         **kwargs: passed on to ``onnxruntime.InferenceSession``.
 
     Raises:
-        ModelFileError: the file is missing or no model that ONNX Runtime can load.
+        ModelFileError: the file is missing, no model that ONNX Runtime can load, or optimized for
+            another kind of CPU or release of ONNX Runtime.
         RuntimeLibraryError: the native library is missing or does not load, or ``strict`` and not
             what was asked for.
     """
@@ -157,6 +159,11 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         asked = list(provider_choice.default() if providers is None else providers)
         source = _source(path_or_bytes)
         name = source if isinstance(source, str) else "model"
+        target = cpu_target.of_metadata(in_memory.header_of(source).metadata)
+        if target is not None:
+            cpu_kind.check(target, name)
+            optimize = False  # it is, and runs nowhere else
+            asked = [provider_choice.CPU] if providers is None else asked
         arguments = {"providers": asked, **kwargs}
         if provider_choice.CUDA in map(provider_choice.name_of, asked):
             options.add_session_config_entry(provider_choice.RECORD_OPTION, "1")

@@ -34,7 +34,7 @@ app = typer.Typer(
 for _command, _example in (
     (convert, "onnxnorm convert model.h5 -o model.onnx"),
     (verify, "onnxnorm verify model.h5 model.onnx --samples 64"),
-    (optimize, "onnxnorm optimize model.onnx -o fast.onnx"),
+    (optimize, "onnxnorm optimize model.onnx --this-cpu -o fast.onnx"),
     (inspect, "onnxnorm inspect model.onnx"),
     (info, "onnxnorm info"),
 ):

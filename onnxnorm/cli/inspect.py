@@ -42,6 +42,8 @@ def _summary(found: Inspection) -> str:
     counts = f"{len(found.layers)} layer records, {len(found.nodes)} normalization nodes"
     if not custom:
         return counts
+    if found.cpu:
+        return f"{counts}, for {found.cpu} only"
     whole = all(node.has_function for node in custom)
     return f"{counts}, {'with function bodies' if whole else 'which need the onnxnorm library'}"
 

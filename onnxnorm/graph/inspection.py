@@ -13,7 +13,8 @@ import onnx
 import onnx.shape_inference
 
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import records
+from onnxnorm.graph import cpu_target, records
+from onnxnorm.graph.cpu_target import CpuTarget
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.graph.skeleton import skeleton
@@ -88,11 +89,13 @@ class Inspection:
             elsewhere.
         nodes: its normalization nodes in the order of the graph, subgraphs included.
         problems: where the records are missing, unreadable or at odds with the graph.
+        cpu: the one kind of CPU that it runs on; None where it runs on any.
     """
 
     layers: tuple[LayerRecord, ...]
     nodes: tuple[NodeRecord, ...]
     problems: tuple[str, ...]
+    cpu: CpuTarget | None = None
 
     @property
     def other_nodes(self) -> tuple[NodeRecord, ...]:
@@ -106,6 +109,7 @@ class Inspection:
             "layers": [layer.to_dict() for layer in self.layers],
             "nodes": [node.to_dict() for node in self.nodes],
             "problems": list(self.problems),
+            "cpu": self.cpu and asdict(self.cpu),
         }
 
 
@@ -121,11 +125,11 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
     proto = model if isinstance(model, onnx.ModelProto) else load(model, weights=False)
     nodes = _nodes(proto)
     try:
-        layers = records.read(proto)
+        layers, cpu = records.read(proto), cpu_target.read(proto)
     except ModelFileError as error:
         return Inspection((), nodes, (str(error),))
     names = {node.name for graph in all_graphs(proto.graph) for node in graph.node}
-    return Inspection(layers, nodes, tuple(_problems(layers, nodes, names)))
+    return Inspection(layers, nodes, tuple(_problems(layers, nodes, names)), cpu)
 
 
 def _problems(

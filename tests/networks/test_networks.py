@@ -10,6 +10,7 @@ pytest.importorskip("tensorflow")
 
 import onnxnorm
 from models.networks import NETWORKS, Network
+from onnxnorm import cpu_kind
 from onnxnorm.graph.nodes import all_graphs
 from onnxnorm.opset import DOMAIN
 
@@ -68,4 +69,13 @@ def test_network(network: Network) -> None:
     given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     report = onnxnorm.verify(model, result.model, inputs=given)
     assert report.native_library
+    assert report, report.summary()
+
+
+@pytest.mark.parametrize("name", ["resnet50_group_norm", "style_transfer"])
+def test_for_this_cpu(name: str) -> None:
+    model, inputs = NETWORKS[name].build(small=True), NETWORKS[name].inputs(2, small=True)
+    fast = onnxnorm.optimize(onnxnorm.convert(model).model, this_cpu=True)
+    assert onnxnorm.inspect(fast).cpu == cpu_kind.here()
+    report = onnxnorm.verify(model, fast, inputs)
     assert report, report.summary()

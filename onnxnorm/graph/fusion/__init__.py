@@ -55,7 +55,9 @@ class NodeFusion:
     not_fused: tuple[str, ...]
 
 
-def optimize(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
+def optimize(
+    model: str | os.PathLike[str] | onnx.ModelProto, this_cpu: bool = False
+) -> onnx.ModelProto:
     """The model with activations and residuals taken into its normalization nodes.
 
     The nodes need the native library from then on: their function bodies are left out. A model
@@ -64,10 +66,23 @@ def optimize(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto
     Args:
         model: an ONNX file, read with its external tensors, or a loaded model, which is not
             changed.
+        this_cpu: also let the nodes work in the layout in which ONNX Runtime keeps convolutions on
+            this kind of CPU. The model then runs on such CPUs alone, with this release of it.
 
     Raises:
-        ModelFileError: the file is missing, damaged or not an ONNX file, or the model is not valid.
+        ModelFileError: the file is missing, damaged or not an ONNX file, the model is not valid,
+            or with ``this_cpu`` made so before.
+        RuntimeLibraryError: with ``this_cpu``, the native library is missing or does not load.
     """
+    optimized = _optimized(model)
+    if not this_cpu:
+        return optimized
+    from onnxnorm.this_cpu import for_this_cpu
+
+    return for_this_cpu(optimized)[0]
+
+
+def _optimized(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     if not isinstance(model, onnx.ModelProto):
         loaded = load(model)
         fuse(loaded, os.fspath(model))

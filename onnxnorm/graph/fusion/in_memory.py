@@ -10,7 +10,7 @@ import onnx
 import onnx.external_data_helper
 
 from onnxnorm.graph.fusion import fuse, has_nodes
-from onnxnorm.modelfile import load, operator_domains
+from onnxnorm.modelfile import Header, header, load
 from onnxnorm.opset import DOMAIN
 
 
@@ -28,6 +28,14 @@ class InMemory:
     folder: Path | None
 
 
+def header_of(source: str | bytes) -> Header:
+    """What a model file or its content tells of itself beside the graph."""
+    if isinstance(source, bytes):
+        return header(io.BytesIO(source))
+    with open(source, "rb") as stream:
+        return header(stream)
+
+
 def optimized(source: str | bytes) -> InMemory | None:
     """The optimized form of a model file or of its content; None where it is no other.
 
@@ -37,14 +45,11 @@ def optimized(source: str | bytes) -> InMemory | None:
     Raises:
         ModelFileError: an ONNX file that is damaged or not valid.
     """
+    if DOMAIN not in header_of(source).domains:
+        return None
     if isinstance(source, bytes):
-        if DOMAIN not in operator_domains(io.BytesIO(source)):
-            return None
         model = onnx.ModelProto.FromString(source)
     else:
-        with open(source, "rb") as stream:
-            if DOMAIN not in operator_domains(stream):
-                return None
         model = load(source, weights=False)
     if not has_nodes(model) or not any(fusion.fused for fusion in fuse(model)):
         return None
