@@ -46,11 +46,17 @@ struct LongRows {
   int64_t rest;
 };
 
+/// Rows of one or two whole vectors, whose sums and maps stay in registers.
+inline bool are_narrow(const ColumnsTask& task, int64_t vector_columns) {
+  const int64_t width = task.groups * task.depth;
+  return width == vector_columns || width == 2 * vector_columns;
+}
+
 inline LongRows long_rows(const ColumnsTask& task, int64_t vector_columns) {
   const int64_t width = task.groups * task.depth;
   int64_t repeat = 1;
   // Only rows that touch can be joined.
-  if (task.pitch == width && width < wide_row) {
+  if (task.pitch == width && width < wide_row && !are_narrow(task, vector_columns)) {
     while (repeat * width % vector_columns != 0) repeat *= 2;
     if (repeat * width > max_columns) repeat = 1;
     const int64_t whole = repeat;
@@ -123,6 +129,31 @@ inline void add_four_rows(const T* x, int64_t pitch, int64_t width, const Column
   });
 }
 
+/// Narrow rows, column of vectors by column of vectors. Several sums keep enough additions in flight.
+template <class T>
+inline void add_narrow_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const Columns<Compute<T>>& shift,
+                            Columns<Compute<T>>& first, Columns<Compute<T>>& second) {
+  using C = Compute<T>;
+  for (int64_t c = 0; c < width; c += lanes<C>) {
+    const Vector<C> k = load(shift + c);
+    Sums<C> s0, s1, s2, s3;
+    const T* from = x + c;
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4, from += 4 * pitch) {
+      s0.add(load(from) - k);
+      s1.add(load(from + pitch) - k);
+      s2.add(load(from + 2 * pitch) - k);
+      s3.add(load(from + 3 * pitch) - k);
+    }
+    for (; r < rows; ++r, from += pitch) s0.add(load(from) - k);
+    s0.add(s1);
+    s2.add(s3);
+    s0.add(s2);
+    store(s0.first, first + c);
+    store(s0.second, second + c);
+  }
+}
+
 template <class C>
 struct ColumnStatistics {
   C shift[max_columns];
@@ -156,6 +187,7 @@ template <class T>
 void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Compute<T>>& result) {
   using C = Compute<T>;
   const LongRows shape = long_rows(task, lanes<C>);
+  const bool narrow = are_narrow(task, lanes<C>);
   const double share = 1.0 / (static_cast<double>(task.rows) * static_cast<double>(task.depth));
   Columns<C> shift, first, second;
   double group_first[max_columns], group_second[max_columns];
@@ -167,12 +199,16 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
     clear(group_second, task.groups);
     for (int64_t begin = 0; begin < shape.rows; begin += rows_per_flush) {
       const int64_t end = smaller(begin + rows_per_flush, shape.rows);
-      clear(first.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
-      clear(second.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
-      int64_t r = begin;
-      for (; r + 4 <= end; r += 4) add_four_rows(x + r * shape.pitch, shape.pitch, shape.width, shift, first, second);
-      for (; r < end; ++r) add_row(x + r * shape.pitch, shape.width, shift, first, second);
-      if (end == shape.rows && shape.rest > 0) add_row(x + end * shape.pitch, shape.rest, shift, first, second);
+      if (narrow) {
+        add_narrow_rows(x + begin * shape.pitch, end - begin, shape.pitch, shape.width, shift, first, second);
+      } else {
+        clear(first.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
+        clear(second.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
+        int64_t r = begin;
+        for (; r + 4 <= end; r += 4) add_four_rows(x + r * shape.pitch, shape.pitch, shape.width, shift, first, second);
+        for (; r < end; ++r) add_row(x + r * shape.pitch, shape.width, shift, first, second);
+        if (end == shape.rows && shape.rest > 0) add_row(x + end * shape.pitch, shape.rest, shift, first, second);
+      }
       fold_columns(first, shape, task.groups, task.depth, group_first);
       fold_columns(second, shape, task.groups, task.depth, group_second);
     }
