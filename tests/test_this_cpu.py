@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 
 import onnxnorm
-from onnxnorm import cpu_kind, modelfile
+from onnxnorm import cpu_kind, modelfile, provider_choice
 from onnxnorm.graph import cpu_target
 from onnxnorm.graph.cpu_target import CpuTarget
 from onnxnorm.graph.nodes import all_graphs, attributes_of
@@ -297,6 +298,17 @@ def test_files_with_external_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (tmp_path / "cpu.onnx.data").exists()
     session = onnxnorm.InferenceSession(tmp_path / "cpu.onnx")
     np.testing.assert_allclose(session.run(None, GIVEN)[0], WANTED, rtol=1e-4, atol=2e-5)
+
+
+def test_where_there_is_a_device_too_it_runs_on_the_cpu(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(provider_choice, "default", lambda: providers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session = onnxnorm.InferenceSession(path)
+    assert session.get_providers() == ["CPUExecutionProvider"]
 
 
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
