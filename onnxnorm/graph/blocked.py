@@ -62,6 +62,7 @@ def take_out_reorders(model: onnx.ModelProto, shapes: Shapes, block: int) -> tup
     """
     graphs = list(all_graphs(model.graph))
     taken = {name for graph in graphs for node in graph.node for name in node.output}
+    taken.update(value.name for graph in graphs for value in (*graph.input, *graph.initializer))
     # Inner graphs first: to replace a graph's nodes is to copy those inside.
     return tuple(
         name for graph in reversed(graphs) for name in _Pass(graph, shapes, block, taken).run()
