@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.latency import Timing
+from onnxnorm.latency import Timing
 from tools.steps import verify
 from tools.steps.export import CUSTOM, FORMS, NATIVE, PLAIN
 from tools.steps.verify import ERROR_BINS, Race

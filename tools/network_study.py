@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 import onnxnorm
 from models.networks import Network
+from onnxnorm import latency
 from onnxnorm.graph.nodes import all_graphs
 from onnxnorm.graph.records import LayerRecord
-from tools import latency, tensorflow_setup
-from tools.latency import Timing
+from onnxnorm.latency import Timing
+from tools import tensorflow_setup
 from tools.sessions import session
 from tools.steps.export import OPSET, plain
 

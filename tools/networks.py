@@ -21,8 +21,8 @@ if __name__ == "__main__":
     sys.path.append(str(_root))
 
 from models.networks import NETWORKS, Network
+from onnxnorm.latency import Timing
 from tools import environment
-from tools.latency import Timing
 from tools.network_study import CUSTOM, OPTIMIZED, PLAIN, Settings, Study, study
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

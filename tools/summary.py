@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models import ModelCard
-from tools.latency import Timing
+from onnxnorm.latency import Timing
 from tools.steps import export, train, verify
 from tools.steps.export import FORMS, PLAIN, Form, GraphSize
 from tools.steps.train import TrainSettings

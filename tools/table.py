@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from tools.latency import Timing
+from onnxnorm.latency import Timing
 from tools.summary import Row
 
 _STYLES = {"pass": "bold green", "as plain": "bold yellow", "FAIL": "bold red"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from models import MODELS
+from onnxnorm.latency import Timing
 from tools.environment import Environment
-from tools.latency import Timing
 from tools.steps.export import FORMS, GraphSize
 from tools.steps.train import TrainSettings
 from tools.steps.verify import ERROR_BINS, Agreement, Race, Verification

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 import onnxnorm
 from models import NORM_LAYER, ModelCard
-from tools import environment, latency, mnist, tensorflow_setup
-from tools.latency import Timing
+from onnxnorm import latency
+from onnxnorm.latency import Timing
+from tools import environment, mnist, tensorflow_setup
 from tools.sessions import session
 from tools.steps import Advance, export, train, workspace
 from tools.steps.export import FORMS, PLAIN, Form

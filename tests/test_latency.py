@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tools import latency
+from onnxnorm import latency
 
 
 def test_everyone_gets_the_same_turns_in_changing_order() -> None:
