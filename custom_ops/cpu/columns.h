@@ -32,11 +32,6 @@ struct Columns {
   const C& operator[](int64_t column) const { return values[column]; }
 };
 
-template <class N>
-inline void clear(N* values, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) values[i] = 0;
-}
-
 /// A rectangle as the loops see it: `rows` long rows of `repeat` short ones each, then one row of `rest` columns.
 struct LongRows {
   int64_t repeat;

@@ -170,53 +170,57 @@ constexpr int64_t short_row_bytes = 8 << 10;
 constexpr int64_t block_bytes = 16 << 10;
 static_assert(block_bytes >= short_row_bytes, "a block holds at least a row");
 
-/// The maps of up to a vector of short rows.
+/// The maps of up to a vector of rows.
+template <class C>
+struct RowMaps {
+  alignas(vector_bytes) C shift[lanes<C>];
+  alignas(vector_bytes) C factor[lanes<C>];
+  alignas(vector_bytes) C offset[lanes<C>];
+
+  Map<C> operator[](int64_t row) const { return {shift[row], factor[row], offset[row]}; }
+  void set(int64_t row, const Map<C>& map) {
+    shift[row] = map.shift;
+    factor[row] = map.factor;
+    offset[row] = map.offset;
+  }
+};
+
 template <class T>
-inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, const Rule& rule, Map<Compute<T>>* maps) {
+inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, const Rule& rule, RowMaps<Compute<T>>& maps) {
   using C = Compute<T>;
   using V = Vector<C>;
-  alignas(vector_bytes) C anchors[lanes<C>], shifts[lanes<C>], factors[lanes<C>], offsets[lanes<C>];
-  V first[lanes<C>], second[lanes<C>];
-  const Sample<C> sample(depth, 8);
-  for (int64_t r = 0; r < lanes<C>; ++r) {
-    const T* row = x + smaller(r, rows - 1) * depth;
-    anchors[r] = value_at(row);
-    first[r] = sampled_sum(row, sample, anchors[r]);
+  alignas(vector_bytes) C anchors[lanes<C>] = {}, means[lanes<C>], offsets[lanes<C>], variances[lanes<C>];
+  V first[lanes<C>] = {}, second[lanes<C>] = {};
+  // Close enough: at most a deviation off, even where a lone outlier among equals is part of it.
+  const Sample<C> sample(depth, 2);
+  for (int64_t r = 0; r < rows; ++r) {
+    anchors[r] = value_at(x + r * depth);
+    first[r] = sampled_sum(x + r * depth, sample, anchors[r]);
   }
-  store(load(anchors) + sums_of_rows<C>(first) * (C(1) / static_cast<C>(sample.elements)), shifts);
-  for (int64_t r = 0; r < lanes<C>; ++r) {
-    Sums<C> s0, s1;
-    if (r < rows) {
-      const T* row = x + r * depth;
-      const C shift = shifts[r];
-      int64_t i = 0;
-      for (; i + 2 * lanes<C> <= depth; i += 2 * lanes<C>) {
-        s0.add(load(row + i) - shift);
-        s1.add(load(row + i + lanes<C>) - shift);
-      }
-      for_vectors<C>(depth - i,
-                     [&](int64_t j, auto extent) { s0.add(load(row + i + j, extent, broadcast(shift)) - shift); });
-      s0.add(s1);
-    }
-    first[r] = s0.first;
-    second[r] = s0.second;
+  const V shift = load(anchors) + sums_of_rows<C>(first) * (C(1) / static_cast<C>(sample.elements));
+  store(shift, maps.shift);
+  for (int64_t r = 0; r < rows; ++r) {
+    const Sums<C> sums = shifted_sums(x + r * depth, depth, maps.shift[r]);
+    first[r] = sums.first;
+    second[r] = sums.second;
   }
   const C share = C(1) / static_cast<C>(depth);
   const V offset = sums_of_rows<C>(first) * share;
-  const V variance = sums_of_rows<C>(second) * share - offset * offset;
-  alignas(vector_bytes) C means[lanes<C>], variances[lanes<C>];
   store(offset, offsets);
-  store(load(shifts) + offset, means);
-  store(variance, variances);
-  factors_of(rule, means, variances, factors);
-  for (int64_t r = 0; r < rows; ++r) {
-    if (!(factors[r] > 0) || bad_shift(offsets[r], variances[r])) {
-      maps[r] = map_of(runs_statistics(x + r * depth, 1, depth, depth), rule);
-    } else if (rule.subtract_mean) {
-      maps[r] = {shifts[r], factors[r], -offsets[r] * factors[r]};
-    } else {
-      maps[r] = {0, factors[r], 0};
-    }
+  store(shift + offset, means);
+  store(sums_of_rows<C>(second) * share - offset * offset, variances);
+  factors_of(rule, means, variances, maps.factor);
+  bool good = true;
+  for (int64_t r = 0; r < rows; ++r) good &= maps.factor[r] > 0 && !bad_shift(offsets[r], variances[r]);
+  if (rule.subtract_mean) {
+    store(-offset * load(maps.factor), maps.offset);
+  } else {
+    clear(maps.shift, lanes<C>);
+    clear(maps.offset, lanes<C>);
+  }
+  for (int64_t r = 0; !good && r < rows; ++r) {
+    if (maps.factor[r] > 0 && !bad_shift(offsets[r], variances[r])) continue;
+    maps.set(r, map_of(runs_statistics(x + r * depth, 1, depth, depth), rule));
   }
 }
 
@@ -265,9 +269,10 @@ inline void apply_map(const T* x, const Sink& sink, int64_t count, const Map<Com
     const int64_t entry = cursor.entry();
     const C shift = map.shift;
     if (varies) {
+      const C factor = map.factor, offset = map.offset;
       const C *scales = scale + entry, *biases = bias + entry;
       for_vectors<C>(size, [&](int64_t i, auto extent) {
-        const Vector<C> normalized = (load(from + i, extent, Vector<C>{}) - shift) * map.factor + map.offset;
+        const Vector<C> normalized = (load(from + i, extent, Vector<C>{}) - shift) * factor + offset;
         sink.put(normalized * load(scales + i, extent, Vector<C>{}) + load(biases + i, extent, Vector<C>{}), begin + i,
                  extent);
       });
@@ -278,6 +283,25 @@ inline void apply_map(const T* x, const Sink& sink, int64_t count, const Map<Com
       });
     }
     cursor.advance(size);
+  }
+}
+
+/// Normalizes rows that all go through the whole tables of scale and bias.
+template <class T, class Sink>
+inline void apply_maps(const T* x, const Sink& sink, int64_t rows, int64_t depth, const RowMaps<Compute<T>>& maps,
+                       const Affine& affine) {
+  using C = Compute<T>;
+  const C* const scale = static_cast<const C*>(affine.scale);
+  const C* const bias = static_cast<const C*>(affine.bias);
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* const from = x + r * depth;
+    const Sink to = sink.from(r * depth);
+    const C shift = maps.shift[r], factor = maps.factor[r], offset = maps.offset[r];
+    prefetch(from + rows * depth, depth);
+    for_vectors<C>(depth, [&](int64_t i, auto extent) {
+      const Vector<C> normalized = (load(from + i, extent, Vector<C>{}) - shift) * factor + offset;
+      to.put(normalized * load(scale + i, extent, Vector<C>{}) + load(bias + i, extent, Vector<C>{}), i, extent);
+    });
   }
 }
 
@@ -303,6 +327,17 @@ class Output {
       x += size;
       count -= size;
     }
+  }
+
+  /// Up to a vector of rows.
+  void apply(const T* x, int64_t rows, int64_t depth, const RowMaps<C>& maps, const Affine& affine,
+             AffineCursor& cursor) {
+    const bool done =
+        affine.inner == 1 && affine.period == depth && straight<T>(finish_, y_, index_, [&](const auto& sink) {
+          apply_maps(x, sink, rows, depth, maps, affine);
+          index_ += rows * depth;
+        });
+    for (int64_t r = 0; !done && r < rows; ++r) apply(x + r * depth, depth, maps[r], affine, cursor);
   }
 
   void put(Vector<C> values, Part part) {
@@ -391,12 +426,12 @@ void normalize_runs(const RunsTask& task) {
   if (task.runs == 1 && depth * static_cast<int64_t>(sizeof(T)) <= short_row_bytes) {
     AffineCursor cursor(*task.affine, task.first_index);
     Output<T> output(task.finish, task.y, task.first_index);
-    Map<C> maps[lanes<C>];
+    RowMaps<C> maps;
     const int64_t block = smaller(lanes<C>, block_bytes / (depth * static_cast<int64_t>(sizeof(T))));
     for (int64_t g = 0; g < task.groups; g += block) {
       const int64_t rows = smaller(block, task.groups - g);
       short_rows_maps(x + g * depth, rows, depth, *task.rule, maps);
-      for (int64_t r = 0; r < rows; ++r) output.apply(x + (g + r) * depth, depth, maps[r], *task.affine, cursor);
+      output.apply(x + g * depth, rows, depth, maps, *task.affine, cursor);
     }
     return;
   }

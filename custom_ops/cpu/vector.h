@@ -90,8 +90,17 @@ inline Vector<double> load(const double* from, Whole = {}) {
   return *reinterpret_cast<const VectorTypes<double>::stored*>(from);
 }
 inline Vector<float> load(const BFloat* from, Whole = {}) {
+  // Compilers widen vectors of this size in two halves.
+#if defined(__AVX512F__)
+  const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+#elif defined(__AVX2__)
+  const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+#else
   const HalfBits bits = *reinterpret_cast<const StoredHalfBits*>(from);
   return (Vector<float>)(__builtin_convertvector(bits, Bits) << 16);
+#endif
 }
 inline Vector<float> load(const Half* from, Whole = {}) {
 #if defined(__AVX512F__)
@@ -122,11 +131,24 @@ inline void store(Vector<double> value, double* to, Whole = {}) {
 }
 inline void store(Vector<float> value, BFloat* to, Whole = {}) {
   const Bits bits = (Bits)value;
-  const Bits nearest_even = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const Bits quiet_nan = (bits >> 16) | 0x40u;
-  const Bits is_nan = (Bits)((bits & 0x7fffffffu) > 0x7f800000u);
-  *reinterpret_cast<StoredHalfBits*>(to) =
-      __builtin_convertvector((is_nan & quiet_nan) | (~is_nan & nearest_even), HalfBits);
+  const Bits nearest_even = bits + 0x7fffu + ((bits >> 16) & 1u);
+#if defined(__AVX512F__)
+  // A quiet NaN, which rounding could have carried away.
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+  const __m512i rounded =
+      _mm512_mask_or_epi32((__m512i)nearest_even, is_nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+#else
+  const Bits quiet_nan = bits | 0x400000u;
+  const Bits is_nan = (Bits)(value != value);
+  const Bits high = ((is_nan & quiet_nan) | (~is_nan & nearest_even)) >> 16;
+#if defined(__AVX2__)
+  const __m256i packed = _mm256_packus_epi32((__m256i)high, (__m256i)high);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+#else
+  *reinterpret_cast<StoredHalfBits*>(to) = __builtin_convertvector(high, HalfBits);
+#endif
+#endif
 }
 inline void store(Vector<float> value, Half* to, Whole = {}) {
 #if defined(__AVX512F__)
@@ -228,6 +250,13 @@ inline Vector<float> zip_high(Vector<float> a, Vector<float> b) { return __built
 inline Vector<double> zip_low(Vector<double> a, Vector<double> b) { return __builtin_shufflevector(a, b, 0, 2); }
 inline Vector<double> zip_high(Vector<double> a, Vector<double> b) { return __builtin_shufflevector(a, b, 1, 3); }
 #endif
+
+/// Asks for `count` elements, which need not exist, to be in the second-level cache soon.
+template <class T>
+inline void prefetch(const T* from, int64_t count) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < count; i += line) __builtin_prefetch(from + i, 0, 2);
+}
 
 template <class C>
 struct Ones {
