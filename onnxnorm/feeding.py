@@ -34,16 +34,30 @@ def run(
     if all(types.get(name) != _BFLOAT16 for name in (*names, *input_feed)):
         result: list[Any] = plain(session, output_names, input_feed, run_options)
         return result
-    bfloat16 = _bfloat16()
-    values = {
-        name: _ort_value(np.asarray(array, bfloat16 if types.get(name) == _BFLOAT16 else None))
+    values = ort_values(session, input_feed)
+    results = session.run_with_ort_values(names, values, run_options)
+    return [_array(value, bfloat16()) for value in results]
+
+
+def ort_values(session: Any, input_feed: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays, of any dtype, as what ``session.run_with_ort_values`` takes.
+
+    Raises:
+        MissingDependencyError: for bfloat16, ``ml_dtypes`` or onnxruntime 1.20 is missing.
+    """
+    types = {value.name: value.type for value in session.get_inputs()}
+    return {
+        name: _ort_value(np.asarray(array, bfloat16() if types.get(name) == _BFLOAT16 else None))
         for name, array in input_feed.items()
     }
-    results = session.run_with_ort_values(names, values, run_options)
-    return [_array(value, bfloat16) for value in results]
 
 
-def _bfloat16() -> np.dtype[Any]:
+def bfloat16() -> np.dtype[Any]:
+    """The dtype of bfloat16 arrays.
+
+    Raises:
+        MissingDependencyError: ``ml_dtypes`` or onnxruntime 1.20 is missing.
+    """
     try:
         import ml_dtypes
     except ImportError as error:
@@ -58,8 +72,8 @@ def _bfloat16() -> np.dtype[Any]:
             f"the model has bfloat16 inputs or outputs, which onnxruntime "
             f"{onnxruntime.__version__} cannot exchange with Python: install 1.20 or later"
         )
-    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return bfloat16
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 def _ort_value(array: np.ndarray[Any, Any]) -> Any:
@@ -72,9 +86,9 @@ def _ort_value(array: np.ndarray[Any, Any]) -> Any:
     )
 
 
-def _array(value: Any, bfloat16: np.dtype[Any]) -> Any:
+def _array(value: Any, dtype: np.dtype[Any]) -> Any:
     if value.data_type() != _BFLOAT16:
         return value.numpy()
     shape = tuple(value.shape())
-    content = ctypes.string_at(value.data_ptr(), math.prod(shape) * bfloat16.itemsize)
-    return np.frombuffer(content, bfloat16).reshape(shape).copy()
+    content = ctypes.string_at(value.data_ptr(), math.prod(shape) * dtype.itemsize)
+    return np.frombuffer(content, dtype).reshape(shape).copy()

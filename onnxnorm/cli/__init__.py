@@ -14,6 +14,7 @@ import typer
 
 import onnxnorm
 from onnxnorm.cli import terminal
+from onnxnorm.cli.bench import bench
 from onnxnorm.cli.convert import convert
 from onnxnorm.cli.info import info
 from onnxnorm.cli.inspect import inspect
@@ -35,6 +36,7 @@ for _command, _example in (
     (convert, "onnxnorm convert model.h5 -o model.onnx"),
     (verify, "onnxnorm verify model.h5 model.onnx --samples 64"),
     (optimize, "onnxnorm optimize model.onnx --this-cpu -o fast.onnx"),
+    (bench, "onnxnorm bench model.onnx --against other.onnx --batch 8"),
     (inspect, "onnxnorm inspect model.onnx"),
     (info, "onnxnorm info"),
 ):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 DEBUG_VARIABLE = "ONNXNORM_DEBUG"
@@ -98,12 +99,39 @@ def working(message: str) -> Iterator[None]:
 
     With ``--debug`` all that they print goes to stderr.
     """
+    with _quiet_libraries() as console, console.status(message):
+        yield
+
+
+@contextmanager
+def advancing(message: str) -> Iterator[Callable[[float], None]]:
+    """As `working`, with a bar.
+
+    Yields:
+        what is told the part that is done; the bar moves then only, so that nothing disturbs a
+        measurement meanwhile.
+    """
+    with (
+        _quiet_libraries() as console,
+        Progress(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            disable=not console.is_terminal,
+        ) as bar,
+    ):
+        task = bar.add_task(message, total=1)
+        yield lambda done: bar.update(task, completed=done, refresh=True)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[Console]:
+    """A console on stderr, where nobody else writes meanwhile."""
     with (
         os.fdopen(os.dup(2), "w") as stderr,
-        Console(file=stderr).status(message),
         _output_to(os.dup(2) if debugging() else os.open(os.devnull, os.O_WRONLY)),
     ):
-        yield
+        yield Console(file=stderr)
 
 
 @contextmanager

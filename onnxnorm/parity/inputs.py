@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxnorm.errors import VerificationError
+from onnxnorm.feeding import bfloat16
 
 Array = npt.NDArray[Any]
 
@@ -115,10 +116,7 @@ def _draw(spec: InputSpec, samples: int, generator: np.random.Generator) -> Arra
 
 def _numpy_dtype(spec: InputSpec) -> np.dtype[Any]:
     if spec.dtype == "bfloat16":
-        import ml_dtypes
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
+        return bfloat16()
     return np.dtype(object if spec.dtype == "string" else spec.dtype)
 
 

@@ -12,7 +12,7 @@ import pytest
 import onnxnorm
 from onnxnorm import cli
 
-COMMANDS = ("convert", "verify", "optimize", "inspect", "info")
+COMMANDS = ("convert", "verify", "optimize", "bench", "inspect", "info")
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +54,15 @@ def test_version(onnxnorm_cli):
         (["inspect"], "MODEL"),
         (["inspect", "m.onnx", "--colour"], "--colour"),
         (["verify", "m.h5", "m.onnx", "--samples", "0"], "--samples"),
+        (["bench"], "FILE"),
+        (["bench", "m.onnx", "--threads", "0"], "--threads"),
+        (["bench", "m.onnx", "--threads", "100000"], "--threads 100000"),
+        (["bench", "m.onnx", "--rounds", "0"], "--rounds"),
+        (["bench", "m.onnx", "--batch", "many"], "--batch"),
+        (["bench", "m.onnx", "--shape", "x=1x-2"], "--shape x=1x-2"),
+        (["bench", "m.onnx", "--shape", "1x2"], "--shape 1x2"),
+        (["bench", "m.onnx", "--shape", "x="], "--shape x="),
+        (["bench", "m.onnx", "--inputs", "a.npz", "--batch", "2"], "--inputs"),
         (["trane"], "trane"),
     ],
 )
@@ -72,6 +81,7 @@ def test_bad_usage_is_one_line_and_status_2(onnxnorm_cli, arguments, told):
         ["convert", "absent.h5", "-o", "m.onnx"],
         ["verify", "absent.h5", "m.onnx"],
         ["optimize", "absent.onnx", "-o", "m.onnx"],
+        ["bench", "absent.onnx"],
         ["inspect", "absent.onnx"],
     ],
 )

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.graph.fusion.graphs import parsed
+
+QUICK = ("--rounds", 1, "--threads", 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    model = parsed("[norm] v = NORM (x, s, b)\n u = Relu (v)\n y = Softmax (u)")
+    onnx.save(model, tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+def test_a_row_for_each_norm_and_where_the_rest_goes(onnxnorm_cli, path):
+    outcome = onnxnorm_cli("bench", path, "--against", path, *QUICK)
+    assert (outcome.status, outcome.err) == (0, "")
+    header, norm, totals, whole, other, norms, softmax, summary = outcome.out.splitlines()
+    assert header.split() == [
+        "norm",
+        "operator",
+        "input",
+        "ms",
+        "share",
+        "floor",
+        "of",
+        "its",
+        "floor",
+    ]
+    assert norm.split()[:4] == ["norm", "LayerNormalization", "float", "(1,6,8)"]
+    assert totals.split() == ["ms", "quartiles", "share"]
+    assert whole.split()[0] == other.split()[0] == str(path)
+    assert norms.split()[0] == "norms"
+    assert norms.endswith("%")
+    assert softmax.split()[0] == "Softmax"
+    assert summary.startswith(f"{path}: x float32 (1,6,8), 1 thread; its norms take ")
+    assert f"; {path} takes " in summary
+
+
+def test_json_is_all_there_is_on_stdout(onnxnorm_cli, path):
+    outcome = onnxnorm_cli("bench", path, "--shape", "x=2x6x8", "--no-optimize", "--json", *QUICK)
+    told = json.loads(outcome.out)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert told["inputs"] == {"x": ["float32", [2, 6, 8]]}
+    assert told["settings"]["optimize"] is False
+    assert set(told["nodes"]["others"]) == {"Relu", "Softmax"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--shape", "x=1x6x9"), "m.onnx: ONNX Runtime fails on inputs x [1, 6, 9]"),
+        (("--shape", "z=1"), "shapes for unknown inputs"),
+        (("--inputs", "absent.npz"), "absent.npz: no such file"),
+        (("--against", "absent.onnx"), "absent.onnx: no such model file"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(onnxnorm_cli, path, arguments, told):
+    outcome = onnxnorm_cli("bench", path, *arguments, *QUICK)
+    assert (outcome.status, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("onnxnorm: error: ")
+    assert told in line

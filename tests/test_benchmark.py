@@ -1,0 +1,218 @@
+"""What is timed, and on what; the times themselves no test can know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+
+from onnxnorm import MissingDependencyError, ModelFileError, VerificationError, benchmark
+from onnxnorm.benchmark import Settings
+from tests.graph.fusion.graphs import as_type, parsed
+
+QUICK = Settings(threads=1, rounds=1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return saved(parsed("[norm] v = NORM (x, s, b)\n y = Relu (v)"), tmp_path / "m.onnx")
+
+
+def saved(model: onnx.ModelProto, path: Path) -> Path:
+    onnx.save(model, path)
+    return path
+
+
+def text(statements: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> {statements}')
+
+
+def test_all_that_it_finds(path: Path, tmp_path: Path) -> None:
+    told: list[float] = []
+    plain = saved(parsed("y = Sqrt (input)", inputs="float[N,6,8] input"), tmp_path / "plain.onnx")
+    found = benchmark.bench(path, plain, Settings(1, rounds=2, batch=3), advance=told.append)
+    assert found.file == str(path)
+    assert found.inputs == {"x": ("float32", (3, 6, 8))}
+    assert found.whole.calls == 8
+    (norm,) = found.nodes.norms
+    assert (norm.name, norm.operator) == ("norm", "LayerNormalization")
+    assert norm.bytes_moved == 4 * (2 * 3 * 6 * 8 + 2 * 8)
+    assert norm.floor is not None
+    assert norm.floor > 0
+    assert found.nodes.others == {}  # the activation has gone into the norm
+    assert found.other is not None
+    assert found.other.file == str(plain)
+    assert 0 < found.other.first_quartile <= found.other.times_as_long
+    assert found.other.times_as_long <= found.other.third_quartile
+    assert found.notes == ()
+    assert told[-1] == 1
+    assert json.loads(json.dumps(found.to_dict()))["nodes"]["norms"][0]["name"] == "norm"
+
+
+def test_the_file_as_it_is(path: Path) -> None:
+    found = benchmark.bench(path, None, Settings(1, rounds=1, optimize=False))
+    assert list(found.nodes.others) == ["Relu"]
+    assert found.other is None
+
+
+@pytest.mark.parametrize("profile", ["", "profile"])
+def test_pools_of_sessions_do_not_spin_in_the_turns_of_others(
+    path: Path, tmp_path: Path, profile: str
+) -> None:
+    session = benchmark._session(path, Settings(2), profile and str(tmp_path / profile))
+    options = session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+    assert options.intra_op_num_threads == 2
+
+
+TWO_INPUTS = """two (float[batch,time,8] x, int32[batch,time] ids) => (float[batch,time,8] y)
+<float[8] s = {1,1,1,1,1,1,1,1}, int64[1] last = {-1}> {
+    n = LayerNormalization (x, s)
+    f = Cast <to = 1> (ids)
+    u = Unsqueeze (f, last)
+    y = Add (n, u)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        (QUICK, (1, 8)),
+        (Settings(1, 1, batch=3), (3, 8)),
+        (Settings(1, 1, shapes={"ids": (2, 5)}), (2, 5)),
+        (Settings(1, 1, shapes={"ids": (2, 5), "x": (2, 5, 8)}), (2, 5)),
+    ],
+)
+def test_sizes_of_inputs(tmp_path: Path, settings: Settings, sizes: tuple[int, int]) -> None:
+    file = saved(text(TWO_INPUTS), tmp_path / "m.onnx")
+    found = benchmark.bench(file, None, settings)
+    assert found.inputs == {"x": ("float32", (*sizes, 8)), "ids": ("int32", sizes)}
+
+
+def test_inputs_of_the_caller(path: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones((5, 6, 8), np.float32))
+    found = benchmark.bench(path, None, QUICK, tmp_path / "x.npz")
+    assert found.inputs == {"x": ("float32", (5, 6, 8))}
+
+
+@pytest.mark.parametrize("element", ["float16", "double"])
+def test_other_element_types(tmp_path: Path, element: str) -> None:
+    model = as_type(parsed("[norm] y = NORM (x, s, b)"), element)
+    found = benchmark.bench(saved(model, tmp_path / "m.onnx"), None, QUICK)
+    (norm,) = found.nodes.norms
+    assert norm.input_type == element
+    assert norm.bytes_moved == {"float16": 2, "double": 8}[element] * (2 * 6 * 8 + 2 * 8)
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    pytest.importorskip("ml_dtypes")
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 18, "onnxnorm" : 1]> '
+        "g (bfloat16[N,6,8] x, bfloat16[8] s) => (bfloat16[N,6,8] y) "
+        "{ y = onnxnorm.LayerNormalization <axes = [-1]> (x, s, s) }"
+    )
+    file = saved(model, tmp_path / "m.onnx")
+    if not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
+        with pytest.raises(MissingDependencyError, match=r"install 1\.20"):
+            benchmark.bench(file, None, QUICK)
+        return
+    (norm,) = benchmark.bench(file, None, QUICK).nodes.norms
+    assert (norm.input_type, norm.bytes_moved) == ("bfloat16", 2 * (2 * 6 * 8 + 2 * 8))
+
+
+def test_what_a_session_warns_of_is_a_note(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("broken")
+
+    monkeypatch.setattr("onnxnorm.graph.fusion.in_memory.optimized", broken)
+    (note,) = benchmark.bench(path, None, QUICK).notes
+    assert "runs as it is" in note
+
+
+def refused(file: Path, told: str, settings: Settings = QUICK, given: object = None) -> None:
+    with pytest.raises(VerificationError, match=told):
+        benchmark.bench(file, None, settings, given)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "told"),
+    [
+        ({"z": (1,)}, r"unknown inputs \['z'\].*\['x'\]"),
+        ({"x": (1, 6)}, r"m\.onnx: ONNX Runtime fails on inputs x \[1, 6\]"),
+        ({"x": (2**40, 6, 8)}, r"no inputs of shapes .*1099511627776"),
+        ({"x": (2**80, 6, 8)}, "no inputs of shapes"),
+        ({"x": (1, 6, 9)}, r"m\.onnx: ONNX Runtime fails on inputs x \[1, 6, 9\]"),
+    ],
+)
+def test_shapes_that_do_not_fit(path: Path, shapes: dict[str, tuple[int, ...]], told: str) -> None:
+    refused(path, told, Settings(1, 1, shapes=shapes))
+
+
+def test_a_batch_for_which_there_is_no_room(path: Path, tmp_path: Path) -> None:
+    told = "batch 2: no input has an open first dimension"
+    refused(path, told, Settings(1, 1, batch=2, shapes={"x": (1, 6, 8)}))
+    fixed = parsed("[norm] y = NORM (x, s, b)", inputs="float[1,6,8] x")
+    refused(saved(fixed, tmp_path / "fixed.onnx"), told, Settings(1, 1, batch=2))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"z": np.ones(3, np.float32)}, "missing"),
+        ({"x": np.ones((1, 6, 8))}, "is float64, the model takes float32"),
+        ({"x": np.ones((1, 6), np.float32)}, "ONNX Runtime fails on inputs"),
+        ("absent.npz", "no such file"),
+    ],
+)
+def test_arrays_that_do_not_fit(path: Path, given: object, told: str) -> None:
+    refused(path, told, given=given)
+
+
+@pytest.mark.parametrize(
+    ("graph", "told"),
+    [
+        ("g (string[N] x) => (string[N] y) { y = Identity (x) }", "'x' is tensor.string."),
+        ("g (seq(float[N]) x) => (float[N] y) { y = ConcatFromSequence <axis = 0> (x) }", "'x' is"),
+        ("g (float[N] x) => (float[N] y) { y = Neg (x) }", "no normalization node runs"),
+    ],
+)
+def test_files_that_cannot_be_timed(tmp_path: Path, graph: str, told: str) -> None:
+    refused(saved(text(graph), tmp_path / "m.onnx"), told)
+
+
+@pytest.mark.parametrize(
+    ("graph", "told"),
+    [
+        ("g (float16[N,6,8] x) => (float16[N,6,8] y) { y = Neg (x) }", "other inputs.*float16"),
+        ("g (float[N,6,8] x, float[N] z) => (float[N,6,8] y) { y = Neg (x) }", "missing .'z'"),
+        ("g (float[N,7,8] x) => (float[N,7,8] y) { y = Neg (x) }", "fails on inputs x .1, 6, 8."),
+    ],
+)
+def test_another_file_with_other_inputs(path: Path, tmp_path: Path, graph: str, told: str) -> None:
+    other = saved(text(graph), tmp_path / "other.onnx")
+    with pytest.raises(VerificationError, match=f"other.onnx: .*{told}"):
+        benchmark.bench(path, other, QUICK)
+
+
+def test_files_that_are_none(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(path.read_bytes()[:-40])
+    for file, against in ((tmp_path / "broken.onnx", None), (path, tmp_path / "broken.onnx")):
+        with pytest.raises(ModelFileError, match=r"broken\.onnx: "):
+            benchmark.bench(file, against, QUICK)
+    with pytest.raises(ModelFileError, match=r"absent\.onnx: no such"):
+        benchmark.bench(path, tmp_path / "absent.onnx", QUICK)
+
+
+def test_external_tensors_that_are_missing(tmp_path: Path) -> None:
+    model = parsed("[norm] y = NORM (x, s, b)")
+    onnx.save(
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0
+    )
+    (tmp_path / "w").unlink()
+    with pytest.raises(ModelFileError, match=r"m\.onnx: ONNX Runtime cannot load it"):
+        benchmark.bench(tmp_path / "m.onnx", None, QUICK)
