@@ -2,13 +2,17 @@
 PYTHON ?= python3
 NOX := .venv/bin/nox -f tools/noxfile.py
 
-.PHONY: demo networks test lint clean
+.PHONY: demo networks bench test lint clean
 
 demo: .venv/ready
 	$(NOX) -s demo
 
 networks: .venv/ready
 	$(NOX) -s networks
+
+# In a quarter of an hour; in two minutes: make bench ARGS=--quick
+bench: .venv/ready
+	$(NOX) -s bench -- $(ARGS)
 
 test: .venv/ready
 	$(NOX)

