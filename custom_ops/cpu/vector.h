@@ -172,6 +172,16 @@ inline void store(Vector<float> value, Half* to, Whole = {}) {
 #endif
 }
 
+/// Calls body(lane) for each lane that the part covers. Written as a loop of `part.count` steps, moving them would be a
+/// call of memcpy.
+template <class C, class Body>
+inline void for_lanes(Part part, const Body& body) {
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < lanes<C>; ++i) {
+    if (i < part.count) body(i);
+  }
+}
+
 /// The filler in the lanes that the load does not cover.
 template <class T>
 inline Vector<Compute<T>> load(const T* from, Whole, Vector<Compute<T>>) {
@@ -181,16 +191,16 @@ template <class T>
 inline Vector<Compute<T>> load(const T* from, Part part, Vector<Compute<T>> filler) {
   using C = Compute<T>;
   alignas(vector_bytes) T values[lanes<C>] = {};
-  for (int64_t i = 0; i < part.count; ++i) values[i] = from[i];
+  for_lanes<C>(part, [&](int64_t i) { values[i] = from[i]; });
   const Vector<C> loaded = load(values);
-  for (int64_t i = 0; i < part.count; ++i) filler[i] = loaded[i];
+  for_lanes<C>(part, [&](int64_t i) { filler[i] = loaded[i]; });
   return filler;
 }
 template <class T>
 inline void store(Vector<Compute<T>> value, T* to, Part part) {
   alignas(vector_bytes) T values[lanes<Compute<T>>];
   store(value, values);
-  for (int64_t i = 0; i < part.count; ++i) to[i] = values[i];
+  for_lanes<Compute<T>>(part, [&](int64_t i) { to[i] = values[i]; });
 }
 #if defined(__AVX512F__)
 inline __mmask16 mask_of(Part part) { return static_cast<__mmask16>((1u << part.count) - 1u); }
