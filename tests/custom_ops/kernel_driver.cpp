@@ -1,11 +1,11 @@
-// Runs the kernels without ONNX Runtime or Python, for the sanitizers: every path of the plan, every element type, in
-// place and not, on threads of its own, against a plain computation in double. Buffers are exactly as long as the
-// tensors, so that a read past an end is seen.
+// Runs the kernels without ONNX Runtime or Python, for sanitizers and emulators: every path of the plan, every element
+// type, in place and not, on threads of its own, against a plain computation in double. Buffers are exactly as long as
+// the tensors, so that a read past an end is seen.
 //
-//     cmake -S custom_ops -B build/asan -DONNXNORM_SANITIZE=address,undefined && cmake --build build/asan -t
-//     check_kernels cmake -S custom_ops -B build/tsan -DONNXNORM_SANITIZE=thread && cmake --build build/tsan -t
-//     check_kernels
+//     cmake -S custom_ops -B build/asan -DONNXNORM_KERNELS_ONLY=ON -DONNXNORM_SANITIZE=address,undefined
+//     cmake --build build/asan --target check_kernels
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -177,7 +177,9 @@ double stored_value(Element element, const unsigned char* from) {
   }
   const int exponent = bits >> 10 & 31;
   const double fraction = bits & 1023;
-  const double magnitude = exponent ? std::ldexp(1 + fraction / 1024, exponent - 15) : std::ldexp(fraction, -24);
+  const double magnitude = exponent == 31 ? (fraction == 0 ? HUGE_VAL : std::nan(""))
+                           : exponent     ? std::ldexp(1 + fraction / 1024, exponent - 15)
+                                          : std::ldexp(fraction, -24);
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -200,10 +202,16 @@ void put(Element element, int sixteenths, unsigned char* to) {
   }
 }
 
-double rounded_to_bfloat16(double value) {
+/// To float16 or bfloat16.
+double rounded(Element element, double value) {
+  if (!std::isfinite(value)) return value;
+  const bool half = element == Element::float16;
+  const int digits = half ? 11 : 8, least = half ? -24 : -133, greatest = half ? 16 : 128;
   int exponent;
-  const double fraction = std::frexp(value, &exponent);
-  return std::ldexp(std::nearbyint(fraction * 256), exponent - 8);
+  std::frexp(value, &exponent);
+  const int last = std::max(exponent - digits, least);
+  const double result = std::ldexp(std::nearbyint(std::ldexp(value, -last)), last);
+  return std::fabs(result) < std::ldexp(1, greatest) ? result : std::copysign(HUGE_VAL, value);
 }
 
 struct Tensor {
@@ -253,7 +261,7 @@ double worst_error(const Case& test, const Form& form, const Tensor& x, const Te
   // The elements are multiples of 1/16 up to 8: their sums are exact in every type, but for bfloat16.
   const auto summed = [&](int64_t i) {
     if (form.residual != Residual::first) return x[i];
-    return x.element == Element::bfloat16 ? rounded_to_bfloat16(x[i] + residual[i]) : x[i] + residual[i];
+    return x.element == Element::bfloat16 ? rounded(Element::bfloat16, x[i] + residual[i]) : x[i] + residual[i];
   };
   for_elements(test.dimensions, [&](int64_t i, size_t g, int64_t, int64_t) { mean[g] += summed(i), count[g] += 1; });
   for (size_t g = 0; g < groups; ++g) mean[g] /= count[g];
@@ -274,6 +282,77 @@ double worst_error(const Case& test, const Form& form, const Tensor& x, const Te
   return worst;
 }
 
+bool same(double a, double b) {
+  return (std::isnan(a) && std::isnan(b)) || (a == b && std::signbit(a) == std::signbit(b));
+}
+
+/// Every value of float16 or bfloat16 read, and their sums with others written.
+bool converts(Element element, std::mt19937& random) {
+  const auto& kernels = onnxnorm::cpu::isa().kernels->elements[static_cast<size_t>(element)];
+  constexpr size_t count = 1 << 16;
+  std::vector<uint16_t> all(count), others(count), sums(count);
+  std::vector<float> wide(count);
+  const auto value = [&](const uint16_t& bits) {
+    return stored_value(element, reinterpret_cast<const unsigned char*>(&bits));
+  };
+  for (size_t i = 0; i < count; ++i) all[i] = static_cast<uint16_t>(i);
+  kernels.widen(all.data(), 1, count, wide.data());
+  bool good = true;
+  for (size_t i = 0; i < count; ++i) good &= same(wide[i], value(all[i]));
+  for (int round = 0; round < 16; ++round) {
+    // A few binades off, so that roundings are of all kinds; in the last round anything.
+    const uint_fast32_t changed = round == 15 ? 0xffff : element == Element::float16 ? 0x8fff : 0x83ff;
+    for (size_t i = 0; i < count; ++i) others[i] = static_cast<uint16_t>(all[i] ^ (random() & changed));
+    kernels.add(all.data(), others.data(), 0, count, sums.data());
+    for (size_t i = 0; i < count; ++i) {
+      const float sum = static_cast<float>(value(all[i])) + static_cast<float>(value(others[i]));
+      good &= same(value(sums[i]), rounded(element, sum));
+    }
+  }
+  return good;
+}
+
+/// The exponent of those whose exponent is rounded: an error of it counts as often as it is large.
+double rounded_exponent(Activation activation, double x) {
+  return activation == Activation::fast_gelu ? 1.6 * x + 0.072 * x * x * x
+         : activation == Activation::swish   ? parameters[0] * x
+                                             : 0;
+}
+
+/// An activation over all of float, to four units in the last place.
+bool activates_everywhere(Activation activation) {
+  const auto& kernels = onnxnorm::cpu::isa().kernels->elements[static_cast<size_t>(Element::float32)];
+  const auto run = kernels.finish[static_cast<size_t>(activation)];
+  if (!run) return true;
+  std::vector<float> x;
+  for (float magnitude = 1e-45f; magnitude < 3e38f; magnitude = magnitude * 1.01f + 1e-45f) {
+    x.push_back(magnitude);
+    x.push_back(-magnitude);
+  }
+  const size_t finite = x.size();
+  x.insert(x.end(), {0, -0.0f, HUGE_VALF, -HUGE_VALF, std::nanf("")});
+  std::vector<float> y(x.size());
+  onnxnorm::cpu::Finish finish{};
+  finish.run = run;
+  std::copy(std::begin(parameters), std::end(parameters), finish.parameters);
+  run(finish, x.data(), 0, static_cast<int64_t>(x.size()), y.data());
+  bool good = std::isnan(y.back());
+  for (size_t i = 0; i + 1 < x.size(); ++i) {
+    // At infinity its limit.
+    const double at = i < finite ? x[i] : std::fmin(std::fmax(x[i], -1e30), 1e30);
+    double expected = activated(activation, at);
+    if (i >= finite && std::fabs(expected) > 1e29) expected = std::copysign(HUGE_VAL, expected);
+    const double ulps = 4 * std::fmin(std::fmax(1, std::fabs(rounded_exponent(activation, at))), 1000);
+    const double allowed = ulps * 0x1p-23 * std::fabs(expected) + 1000 * 0x1p-126;
+    const bool close = y[i] == static_cast<float>(expected) || std::fabs(y[i] - expected) <= allowed;
+    if (!close) {
+      std::printf("activation %d of %g: %g, expected %g\n", static_cast<int>(activation), x[i], y[i], expected);
+    }
+    good &= close;
+  }
+  return good;
+}
+
 }  // namespace
 
 int main() {
@@ -284,6 +363,14 @@ int main() {
   }
   std::mt19937 random(1);
   int passed = 0, failed = 0, number = 0;
+  for (const Element element : {Element::float16, Element::bfloat16}) {
+    const bool good = converts(element, random);
+    good ? ++passed : ++failed;
+    if (!good) std::printf("type %d: a wrong conversion\n", static_cast<int>(element));
+  }
+  for (int a = 0; a < onnxnorm::activation_count; ++a) {
+    activates_everywhere(static_cast<Activation>(a)) ? ++passed : ++failed;
+  }
   for (const Case& test : cases()) {
     int64_t total = 1, scales = 1, biases = 1;
     for (const Dimension& d : test.dimensions) {
