@@ -9,17 +9,19 @@
 
 namespace onnxnorm::cpu {
 
+// Only those that the build compiles are there.
 namespace baseline {
 extern const KernelTable kernels;
 }
-#ifdef ONNXNORM_X86_LEVELS
 namespace avx2 {
 extern const KernelTable kernels;
 }
 namespace avx512 {
 extern const KernelTable kernels;
 }
-#endif
+namespace neon {
+extern const KernelTable kernels;
+}
 
 namespace {
 
@@ -47,6 +49,9 @@ Isa choose() {
   const Level levels[] = {{"avx512", &avx512::kernels, has_avx512},
                           {"avx2", &avx2::kernels, has_avx2},
                           {"baseline", &baseline::kernels, true}};
+#elif defined(ONNXNORM_NEON_LEVEL)
+  // Every CPU of the architecture has it.
+  const Level levels[] = {{"neon", &neon::kernels, true}};
 #else
   const Level levels[] = {{"baseline", &baseline::kernels, true}};
 #endif

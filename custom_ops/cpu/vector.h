@@ -8,6 +8,8 @@
 
 #if defined(__F16C__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace onnxnorm::cpu {
@@ -81,6 +83,14 @@ inline Vector<float> clamp(Vector<float> value, float low, float high) {
 inline Vector<float> clamp(Vector<float> value, float low, float high) {
   return _mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), value));
 }
+#elif defined(__aarch64__)
+// Of two operands one of which is NaN, these instructions return NaN.
+inline Vector<float> clamp(Vector<float> value, float low, float high) {
+  return vminq_f32(vmaxq_f32(value, vdupq_n_f32(low)), vdupq_n_f32(high));
+}
+inline Vector<double> clamp(Vector<double> value, double low, double high) {
+  return vminq_f64(vmaxq_f64(value, vdupq_n_f64(low)), vdupq_n_f64(high));
+}
 #endif
 
 inline Vector<float> load(const float* from, Whole = {}) {
@@ -90,13 +100,16 @@ inline Vector<double> load(const double* from, Whole = {}) {
   return *reinterpret_cast<const VectorTypes<double>::stored*>(from);
 }
 inline Vector<float> load(const BFloat* from, Whole = {}) {
-  // Compilers widen vectors of this size in two halves.
+  // Compilers widen vectors of this size in two halves, or lane by lane.
 #if defined(__AVX512F__)
   const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
 #elif defined(__AVX2__)
   const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+#elif defined(__aarch64__)
+  const HalfBits bits = *reinterpret_cast<const StoredHalfBits*>(from);
+  return (Vector<float>)vshll_n_u16((uint16x4_t)bits, 16);
 #else
   const HalfBits bits = *reinterpret_cast<const StoredHalfBits*>(from);
   return (Vector<float>)(__builtin_convertvector(bits, Bits) << 16);
@@ -107,6 +120,9 @@ inline Vector<float> load(const Half* from, Whole = {}) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 #elif defined(__F16C__)
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__aarch64__)
+  const HalfBits bits = *reinterpret_cast<const StoredHalfBits*>(from);
+  return vcvt_f32_f16((float16x4_t)bits);
 #else
   const Bits bits = __builtin_convertvector(*reinterpret_cast<const StoredHalfBits*>(from), Bits);
   const Bits magnitude = bits & 0x7fffu;
@@ -142,7 +158,9 @@ inline void store(Vector<float> value, BFloat* to, Whole = {}) {
   const Bits quiet_nan = bits | 0x400000u;
   const Bits is_nan = (Bits)(value != value);
   const Bits high = ((is_nan & quiet_nan) | (~is_nan & nearest_even)) >> 16;
-#if defined(__AVX2__)
+#if defined(__aarch64__)
+  *reinterpret_cast<StoredHalfBits*>(to) = (HalfBits)vmovn_u32(high);
+#elif defined(__AVX2__)
   const __m256i packed = _mm256_packus_epi32((__m256i)high, (__m256i)high);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
 #else
@@ -155,6 +173,8 @@ inline void store(Vector<float> value, Half* to, Whole = {}) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 #elif defined(__F16C__)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__aarch64__)
+  *reinterpret_cast<StoredHalfBits*>(to) = (HalfBits)vcvt_f16_f32(value);
 #else
   const Bits bits = (Bits)value;
   const Bits magnitude = bits & 0x7fffffffu;

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
-LEVELS = ("baseline", "avx2", "avx512")
+ON_ARM = platform.machine() in ("aarch64", "arm64")
+LEVELS = ("neon",) if ON_ARM else ("baseline", "avx2", "avx512")
 PROBE = "import onnxruntime, onnxnorm; onnxnorm.register(onnxruntime.SessionOptions())"
 
 
