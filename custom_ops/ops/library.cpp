@@ -48,6 +48,12 @@ OrtCustomOpDomain* domain_for(const OrtApi& api) {
 #define ONNXNORM_EXPORT __attribute__((visibility("default")))
 #endif
 
+/// The instruction set that the kernels on the CPU use, or why there is none.
+extern "C" ONNXNORM_EXPORT const char* OnnxnormInstructionSet() noexcept {
+  const onnxnorm::cpu::Isa& isa = onnxnorm::cpu::isa();
+  return isa.kernels ? isa.name : isa.error.c_str();
+}
+
 extern "C" ONNXNORM_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options,
                                                                      const OrtApiBase* base) noexcept {
   using namespace onnxnorm;

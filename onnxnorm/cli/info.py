@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -50,6 +51,7 @@ def _facts() -> dict[str, Any]:
         "library": _library("cpu"),
         "CUDA library": _library("cuda"),
         "cpu": platform.machine(),
+        "instruction set": _instruction_set(),
         "cpu flags": _cpu_flags(),
     }
 
@@ -78,6 +80,19 @@ def _library(provider: str) -> str:
         return str(onnxnorm.library_path(provider))
     except OnnxNormError as error:
         return f"none: {error}"
+
+
+def _instruction_set() -> str:
+    """What the native library's kernels use here."""
+    library = _library("cpu")
+    if library.startswith("none: "):
+        return library
+    try:
+        name = ctypes.CDLL(library).OnnxnormInstructionSet
+    except (OSError, AttributeError) as error:
+        return f"none: {error}"
+    name.restype = ctypes.c_char_p
+    return str(name(), "utf-8")
 
 
 def _cpu_flags() -> list[str]:
