@@ -10,17 +10,17 @@ namespace onnxnorm::cpu {
 namespace ONNXNORM_ISA_NAMESPACE {
 namespace {
 
-/// x * gate; a gate that has closed stays closed for infinite x.
-template <class V>
-[[gnu::always_inline]] inline V gated(V x, V gate) {
-  return gate == 0 ? V{} : x * gate;
-}
-
 /// gamma * x, and gamma * alpha * (exp(x) - 1) below 0.
 template <class V, class C>
 [[gnu::always_inline]] inline V exponential_unit(V x, C alpha, C gamma) {
   return x < 0 ? expm1_of_negative(x) * (gamma * alpha) : x * gamma;
 }
+
+/// Where a gate has closed, also -infinity becomes 0: as the lowest finite value.
+template <class C>
+constexpr C lowest = sizeof(C) == 4 ? -C(__FLT_MAX__) : -C(__DBL_MAX__);
+template <class C>
+constexpr C infinity = __builtin_inf();
 
 /// The activations that are not straight lines, each as `apply(x, parameters)`.
 struct Elu {
@@ -38,21 +38,23 @@ struct Selu {
 struct Gelu {
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
-    return gated(x, normal_distribution(x));
+    return gelu(x);
   }
 };
 struct FastGelu {
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
     // sigmoid(2 * u) is 0.5 * (1 + tanh(u)), and loses nothing where tanh is close to -1.
-    constexpr C linear = C(1.5957691216057307117), cubic = C(0.071354816272600249);
-    return gated(x, sigmoid(x * (x * x * cubic + linear)));
+    constexpr C linear = C(-1.5957691216057307117), cubic = C(-0.071354816272600249);
+    return at_least(x, lowest<C>) / (exp(x * (x * x * cubic + linear)) + 1);
   }
 };
 struct Swish {
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C* alpha) {
-    return gated(x, sigmoid(x * *alpha));
+    const C low = *alpha > 0 ? lowest<C> : -infinity<C>;
+    const C high = *alpha < 0 ? -lowest<C> : infinity<C>;
+    return clamp(x, low, high) / (exp(x * -*alpha) + 1);
   }
 };
 struct Sigmoid {
@@ -76,30 +78,33 @@ struct Softplus {
 struct HardSwish {
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
-    return gated(x, clamp(x + C(3), C(0), C(6)) * C(1.0 / 6));
+    return at_least(x, lowest<C>) * (clamp(x + C(3), C(0), C(6)) * C(1.0 / 6));
   }
 };
 
+/// The lines that a vector of T comes from.
+template <class T, int64_t write>
+[[gnu::always_inline]] inline void fetch(const void* base, int64_t index) {
+  // Needs not exist, so no pointer arithmetic.
+  const uintptr_t address = reinterpret_cast<uintptr_t>(base) + index * static_cast<int64_t>(sizeof(T));
+  __builtin_prefetch(reinterpret_cast<const void*>(address), write, 3);
+}
+
 template <class T, class Function>
-void finish(const Finish& task, const void* values, int64_t index, int64_t count, void* y) {
+void finish(const Finish& task, const void* values, int64_t index, int64_t count, int64_t ahead, void* y) {
   using C = Compute<T>;
   using V = Vector<C>;
   const C* from = static_cast<const C*>(values);
   const T* residual = task.residual ? static_cast<const T*>(task.residual) + index : nullptr;
   T* to = static_cast<T*>(y) + index;
   const C parameters[] = {static_cast<C>(task.parameters[0]), static_cast<C>(task.parameters[1])};
-  int64_t i = 0;
-  if (residual) {
-    for (; i + lanes<C> <= count; i += lanes<C>) {
-      store(Function::apply(load(from + i) + load(residual + i), parameters), to + i);
-    }
-  } else {
-    for (; i + lanes<C> <= count; i += lanes<C>) store(Function::apply(load(from + i), parameters), to + i);
-  }
-  if (i == count) return;
-  const Part part{count - i};
-  const V rest = load(from + i, part, V{});
-  store(Function::apply(residual ? rest + load(residual + i, part, V{}) : rest, parameters), to + i, part);
+  for_vectors<C>(count, [&](int64_t i, auto extent) {
+    fetch<T, 0>(task.x, index + ahead + i);
+    fetch<T, 1>(y, index + ahead + i);
+    V value = load(from + i, extent, V{});
+    if (residual) value += load(residual + i, extent, V{});
+    store(Function::apply(value, parameters), to + i, extent);
+  });
 }
 
 /// to[i] = from[i] + other[i], rounded to the storage type.

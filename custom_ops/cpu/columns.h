@@ -305,10 +305,10 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
     apply_rows(x + begin * pitch, size, pitch, width, maps, Plain<C>{values}, width);
     const int64_t first = index + begin * pitch;
     if (pitch == width) {
-      task.finish->run(*task.finish, values, first, size * width, task.y);
+      task.finish->run(*task.finish, values, first, size * width, size * width, task.y);
     } else {
       for (int64_t r = 0; r < size; ++r) {
-        task.finish->run(*task.finish, values + r * width, first + r * pitch, width, task.y);
+        task.finish->run(*task.finish, values + r * width, first + r * pitch, width, size * pitch, task.y);
       }
     }
   }

@@ -21,39 +21,87 @@ template <class V, class C, int64_t count>
 inline Vector<float> absolute(Vector<float> x) { return (Vector<float>)((Bits)x & 0x7fffffffu); }
 inline Vector<double> absolute(Vector<double> x) { return x < 0 ? -x : x; }
 
-/// exp(r) = (1 + r * rising(r)) for |r| up to half of log(2).
-constexpr float rising[] = {1, 0.5f, 0.16666666f, 0.04166648f, 0.0083334204f, 0.0013933482f, 0.00019824035f};
+#if defined(__AVX512F__)
+/// x = n * log(2) + r, n the nearest sixteenth, for |x| below 2^15; exp(x) = 2^n * exp(r).
+class Reduced {
+ public:
+  [[gnu::always_inline]] explicit Reduced(Vector<float> x) {
+    // Adding 1.5 * 2^19 leaves the nearest sixteenth in the last bits.
+    const Vector<float> shifted = x * 1.44269504f + 786432.0f;
+    const Vector<float> n = shifted - 786432.0f;
+    r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    sixteenths_ = (__m512i)shifted;
+    power_ = _mm512_scalef_ps(_mm512_permutexvar_ps(sixteenths_, powers), n);
+  }
+  [[gnu::always_inline]] Vector<float> exp() const { return (r * polynomial(r, rising) + 1) * power_; }
+  [[gnu::always_inline]] Vector<float> expm1() const {
+    // Beside 1, what the table lost counts.
+    const Vector<float> lost = _mm512_permutexvar_ps(sixteenths_, lost_by_powers);
+    return (r * polynomial(r, rising) + lost) * power_ + (power_ - 1);
+  }
 
-/// x = n * log(2) + r with |r| at most half of log(2), for -88 <= x <= 89.
-struct Reduced {
+  Vector<float> r;
+
+ private:
+  /// exp(r) = 1 + r * rising(r)
+  static constexpr float rising[] = {1, 0.5f, 0.16666667f};
+  /// 2^(i / 16), and the part of it by which it is larger than its float.
+  static constexpr Vector<float> powers = {1,          1.0442737f, 1.0905077f, 1.1387886f, 1.1892071f, 1.2418578f,
+                                           1.2968396f, 1.3542556f, 1.4142135f, 1.4768262f, 1.5422108f, 1.6104903f,
+                                           1.6817929f, 1.7562522f, 1.8340081f, 1.9152066f};
+  static constexpr Vector<float> lost_by_powers = {0,
+                                                   4.628547e-08f,
+                                                   -1.199216e-08f,
+                                                   4.729782e-08f,
+                                                   3.193418e-08f,
+                                                   3.621057e-08f,
+                                                   -3.099072e-08f,
+                                                   -7.475213e-09f,
+                                                   1.711427e-08f,
+                                                   -3.047684e-08f,
+                                                   5.233334e-09f,
+                                                   6.107592e-09f,
+                                                   -1.471961e-08f,
+                                                   -5.258795e-09f,
+                                                   -6.12826e-09f,
+                                                   5.140609e-09f};
+
+  __m512i sixteenths_;
+  Vector<float> power_;
+};
+#else
+/// x = n * log(2) + r, n the nearest integer, for -88 <= x <= 89; exp(x) = 2^n * exp(r).
+class Reduced {
+ public:
   [[gnu::always_inline]] explicit Reduced(Vector<float> x) {
     // Adding 1.5 * 2^23 leaves the nearest integer in the last bits.
     const Vector<float> shifted = x * 1.44269504f + 12582912.0f;
     const Vector<float> n = shifted - 12582912.0f;
     r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    power = (Vector<float>)(((Bits)shifted << 23) + 0x3f800000u);
+    power_ = (Vector<float>)(((Bits)shifted << 23) + 0x3f800000u);
+  }
+  [[gnu::always_inline]] Vector<float> exp() const { return (r * polynomial(r, rising) + 1) * power_; }
+  [[gnu::always_inline]] Vector<float> expm1() const {
+    const Vector<float> scaled = r * power_;
+    return scaled * polynomial(r, rising) + (power_ - 1);
   }
 
   Vector<float> r;
-  Vector<float> power;  // 2^n; 0 for n = -127, infinite for n = 128
-};
 
-/// exp(x + rest), `rest` small beside x; 0 where that is no normal number.
-[[gnu::always_inline]] inline Vector<float> exp(Vector<float> x, Vector<float> rest) {
-  const Reduced reduced(clamp(x, -88.0f, 89.0f));
-  const Vector<float> r = reduced.r + rest;
-  return (r * polynomial(r, rising) + 1) * reduced.power;
-}
-[[gnu::always_inline]] inline Vector<float> exp(Vector<float> x) {
-  const Reduced reduced(clamp(x, -88.0f, 89.0f));
-  return (reduced.r * polynomial(reduced.r, rising) + 1) * reduced.power;
-}
+ private:
+  /// exp(r) = 1 + r * rising(r)
+  static constexpr float rising[] = {1, 0.5f, 0.16666666f, 0.04166648f, 0.0083334204f, 0.0013933482f, 0.00019824035f};
+
+  Vector<float> power_;  // 0 for n = -127, infinite for n = 128
+};
+#endif
+
+/// exp(x); 0 where that is no normal number.
+[[gnu::always_inline]] inline Vector<float> exp(Vector<float> x) { return Reduced(clamp(x, -88.0f, 89.0f)).exp(); }
 
 /// exp(x) - 1 for x <= 0, and 0 above.
 [[gnu::always_inline]] inline Vector<float> expm1_of_negative(Vector<float> x) {
-  const Reduced reduced(clamp(x, -20.0f, 0.0f));
-  const Vector<float> scaled = reduced.r * reduced.power;
-  return scaled * polynomial(reduced.r, rising) + (reduced.power - 1);
+  return Reduced(clamp(x, -20.0f, 0.0f)).expm1();
 }
 
 /// log(1 + x) for 0 <= x <= 1: 2 * atanh(s) with s = x / (2 + x).
@@ -68,20 +116,34 @@ struct Reduced {
 [[gnu::always_inline]] inline Vector<float> tanh(Vector<float> x) {
   const Vector<float> fall = expm1_of_negative(-2.0f * absolute(x));
   const Bits sign = (Bits)x & 0x80000000u;
-  return (Vector<float>)((Bits)(-fall / (fall + 2)) | sign);
+  return (Vector<float>)((Bits)(fall / (-2 - fall)) | sign);
 }
 
-/// The probability that a normal variable is below x: exp(-x^2 / 2) * q(|x|) in the lower tail, q smooth.
-[[gnu::always_inline]] inline Vector<float> normal_distribution(Vector<float> x) {
-  const Vector<float> t = clamp(absolute(x), 0.0f, 14.5f);
-  // The square in two parts, the first one exact: what it lost would count as often as its size says.
-  const Vector<float> head = (Vector<float>)((Bits)t & 0xfffff000u);
-  const Vector<float> fall = exp(head * head * -0.5f, (t - head) * (t + head) * -0.5f);
-  constexpr float tail[] = {0.11968669f,  0.1195718f,  0.1102355f,   0.07838929f,  0.0961579f,
-                            -0.07942551f, 0.19178699f, -0.22821546f, 0.112436406f, -0.020623615f};
-  const Vector<float> u = 1 / (t * 0.3f + 1);
-  const Vector<float> below = fall * u * polynomial(u, tail);
-  return x < 0 ? below : 1 - below;
+/// x * x - square, where square = x * x was rounded.
+[[gnu::always_inline]] inline Vector<float> lost_by_square(Vector<float> x, Vector<float> square) {
+#if defined(__AVX512F__)
+  return _mm512_fmsub_ps(x, x, square);
+#elif defined(__FMA__)
+  return _mm256_fmsub_ps(x, x, square);
+#elif defined(__aarch64__)
+  return vfmaq_f32(-square, x, x);
+#else
+  const Vector<float> head = (Vector<float>)((Bits)x & 0xfffff000u);
+  return (head * head - square) + (x - head) * (x + head);
+#endif
+}
+
+/// x times the probability that a normal variable is below x. With t = |x| that is max(x, 0) - t * tail(t), and
+/// tail(t) = exp(-t^2 / 2) * q(t), q smooth.
+[[gnu::always_inline]] inline Vector<float> gelu(Vector<float> x) {
+  const Vector<float> t = at_most(absolute(x), 13.2f);
+  const Vector<float> square = t * t;
+  Reduced reduced(square * -0.5f);
+  reduced.r += lost_by_square(t, square) * -0.5f;
+  constexpr float q[] = {0.12143728f,  0.12231783f, 0.10292671f,  0.1222753f,
+                         -0.04053703f, 0.18894698f, -0.15414785f, 0.036780834f};
+  const Vector<float> u = 1 / (t * 0.3045f + 1);
+  return at_least(x, 0.0f) - reduced.exp() * (t * u) * polynomial(u, q);
 }
 
 template <class Function>
@@ -101,8 +163,11 @@ inline Vector<double> log1p_of_fraction(Vector<double> x) {
 inline Vector<double> tanh(Vector<double> x) {
   return lane_by_lane(x, [](double value) { return __builtin_tanh(value); });
 }
-inline Vector<double> normal_distribution(Vector<double> x) {
-  return lane_by_lane(x, [](double value) { return 0.5 * __builtin_erfc(value * -0.70710678118654752440); });
+inline Vector<double> gelu(Vector<double> x) {
+  return lane_by_lane(x, [](double value) {
+    const double below = 0.5 * __builtin_erfc(value * -0.70710678118654752440);
+    return below == 0 ? 0 : value * below;
+  });
 }
 
 /// 1 / (1 + exp(-x))

@@ -45,11 +45,12 @@ Rule rule_of(const Normalization& normalization) {
   }
 }
 
-Finish finish_of(const Normalization& normalization, const ElementKernels& kernels, const void* residual) {
+Finish finish_of(const Normalization& normalization, const ElementKernels& kernels, const void* x,
+                 const void* residual) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   const double* const parameters = normalization.parameters;
   const auto run = kernels.finish[static_cast<size_t>(normalization.activation)];
-  Finish finish{run, residual, {parameters[0], parameters[1]}, 1, -infinity, infinity};
+  Finish finish{run, x, residual, {parameters[0], parameters[1]}, 1, -infinity, infinity};
   if (normalization.activation == Activation::relu) finish.low = 0;
   if (normalization.activation == Activation::leaky_relu) finish.slope = parameters[0];
   if (normalization.activation == Activation::clip) {
@@ -404,7 +405,7 @@ void normalize(const Normalization& normalization, Executor& executor) {
   const Rule rule = rule_of(normalization);
   const Sum sum{normalization, kernels};
   const void* const added_last = sum.needed() ? nullptr : normalization.residual;
-  const Finish finishing = finish_of(normalization, kernels, added_last);
+  const Finish finishing = finish_of(normalization, kernels, sum.result(), added_last);
   const Finish* const finish = added_last || normalization.activation != Activation::none ? &finishing : nullptr;
   View view;
   if (!view_of(normalization, view)) {

@@ -356,7 +356,7 @@ class Output {
   }
 
   void flush() {
-    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, y_);
+    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, waiting_, y_);
     index_ += waiting_;
     waiting_ = 0;
   }

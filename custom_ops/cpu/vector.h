@@ -70,28 +70,31 @@ inline Vector<C> broadcast(C value) {
 
 /// Lane by lane; NaN stays NaN.
 template <class C>
-inline Vector<C> clamp(Vector<C> value, C low, C high) {
-  const Vector<C> raised = value < low ? broadcast(low) : value;
-  return raised > high ? broadcast(high) : raised;
+inline Vector<C> at_least(Vector<C> value, C low) {
+  return value < low ? broadcast(low) : value;
 }
-#if defined(__AVX512F__)
+template <class C>
+inline Vector<C> at_most(Vector<C> value, C high) {
+  return value > high ? broadcast(high) : value;
+}
 // Of two operands one of which is NaN, these instructions return the second.
-inline Vector<float> clamp(Vector<float> value, float low, float high) {
-  return _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), value));
-}
+#if defined(__AVX512F__)
+inline Vector<float> at_least(Vector<float> value, float low) { return _mm512_max_ps(_mm512_set1_ps(low), value); }
+inline Vector<float> at_most(Vector<float> value, float high) { return _mm512_min_ps(_mm512_set1_ps(high), value); }
 #elif defined(__AVX2__)
-inline Vector<float> clamp(Vector<float> value, float low, float high) {
-  return _mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), value));
-}
+inline Vector<float> at_least(Vector<float> value, float low) { return _mm256_max_ps(_mm256_set1_ps(low), value); }
+inline Vector<float> at_most(Vector<float> value, float high) { return _mm256_min_ps(_mm256_set1_ps(high), value); }
 #elif defined(__aarch64__)
 // Of two operands one of which is NaN, these instructions return NaN.
-inline Vector<float> clamp(Vector<float> value, float low, float high) {
-  return vminq_f32(vmaxq_f32(value, vdupq_n_f32(low)), vdupq_n_f32(high));
-}
-inline Vector<double> clamp(Vector<double> value, double low, double high) {
-  return vminq_f64(vmaxq_f64(value, vdupq_n_f64(low)), vdupq_n_f64(high));
-}
+inline Vector<float> at_least(Vector<float> value, float low) { return vmaxq_f32(value, vdupq_n_f32(low)); }
+inline Vector<float> at_most(Vector<float> value, float high) { return vminq_f32(value, vdupq_n_f32(high)); }
+inline Vector<double> at_least(Vector<double> value, double low) { return vmaxq_f64(value, vdupq_n_f64(low)); }
+inline Vector<double> at_most(Vector<double> value, double high) { return vminq_f64(value, vdupq_n_f64(high)); }
 #endif
+template <class V, class C>
+inline V clamp(V value, C low, C high) {
+  return at_most(at_least(value, low), high);
+}
 
 inline Vector<float> load(const float* from, Whole = {}) {
   return *reinterpret_cast<const VectorTypes<float>::stored*>(from);
