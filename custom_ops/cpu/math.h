@@ -37,14 +37,15 @@ class Reduced {
   [[gnu::always_inline]] Vector<float> expm1() const {
     // Beside 1, what the table lost counts.
     const Vector<float> lost = _mm512_permutexvar_ps(sixteenths_, lost_by_powers);
-    return (r * polynomial(r, rising) + lost) * power_ + (power_ - 1);
+    return (r * polynomial(r, rising_alone) + lost) * power_ + (power_ - 1);
   }
 
   Vector<float> r;
 
  private:
-  /// exp(r) = 1 + r * rising(r)
+  /// exp(r) = 1 + r * rising(r), the second one for when nothing is added to it.
   static constexpr float rising[] = {1, 0.5f, 0.16666667f};
+  static constexpr float rising_alone[] = {1, 0.5f, 0.16666667f, 0.041666667f};
   /// 2^(i / 16), and the part of it by which it is larger than its float.
   static constexpr Vector<float> powers = {1,          1.0442737f, 1.0905077f, 1.1387886f, 1.1892071f, 1.2418578f,
                                            1.2968396f, 1.3542556f, 1.4142135f, 1.4768262f, 1.5422108f, 1.6104903f,
@@ -140,9 +141,9 @@ class Reduced {
   const Vector<float> square = t * t;
   Reduced reduced(square * -0.5f);
   reduced.r += lost_by_square(t, square) * -0.5f;
-  constexpr float q[] = {0.12143728f,  0.12231783f, 0.10292671f,  0.1222753f,
-                         -0.04053703f, 0.18894698f, -0.15414785f, 0.036780834f};
-  const Vector<float> u = 1 / (t * 0.3045f + 1);
+  constexpr float q[] = {0.13962166f, 0.13985756f,  0.11986309f, 0.10539212f, -0.02284336f,
+                         0.15879644f, -0.25539088f, 0.14381835f, -0.029115f};
+  const Vector<float> u = 1 / (t * 0.35f + 1);
   return at_least(x, 0.0f) - reduced.exp() * (t * u) * polynomial(u, q);
 }
 

@@ -147,8 +147,8 @@ def test_a_sum_that_comes_first_is_rounded() -> None:
 #: Where float's exponentials begin and end, and the edges of the formulas.
 EVERYWHERE = np.concatenate(
     [
-        np.linspace(-20, 20, 20001),
-        np.linspace(-110, 110, 5001),
+        np.linspace(-20, 20, 200001),
+        np.linspace(-110, 110, 20001),
         np.geomspace(1e-45, 3e38, 4001),
         -np.geomspace(1e-45, 3e38, 4001),
         [0.0, -0.0, np.inf, -np.inf, np.nan],
