@@ -266,6 +266,8 @@ inline void apply_map(const T* x, const Sink& sink, int64_t count, const Map<Com
   for (int64_t begin = 0; begin < count; begin += size) {
     size = smaller(cursor.covered(), count - begin);
     const T* from = x + begin;
+    // A copy: what is stored might else be the sink's own members, read again for each vector.
+    const Sink to = sink.from(begin);
     const int64_t entry = cursor.entry();
     const C shift = map.shift;
     if (varies) {
@@ -273,13 +275,12 @@ inline void apply_map(const T* x, const Sink& sink, int64_t count, const Map<Com
       const C *scales = scale + entry, *biases = bias + entry;
       for_vectors<C>(size, [&](int64_t i, auto extent) {
         const Vector<C> normalized = (load(from + i, extent, Vector<C>{}) - shift) * factor + offset;
-        sink.put(normalized * load(scales + i, extent, Vector<C>{}) + load(biases + i, extent, Vector<C>{}), begin + i,
-                 extent);
+        to.put(normalized * load(scales + i, extent, Vector<C>{}) + load(biases + i, extent, Vector<C>{}), i, extent);
       });
     } else {
       const C factor = map.factor * scale[entry], offset = map.offset * scale[entry] + bias[entry];
       for_vectors<C>(size, [&](int64_t i, auto extent) {
-        sink.put((load(from + i, extent, Vector<C>{}) - shift) * factor + offset, begin + i, extent);
+        to.put((load(from + i, extent, Vector<C>{}) - shift) * factor + offset, i, extent);
       });
     }
     cursor.advance(size);
