@@ -288,21 +288,40 @@ inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, c
   }
 }
 
-/// Rows from flat index `index` of X to the same place of Y, finished.
-template <class T>
+/// As `sink`, of values that are scaled and shifted first: by entries of scale and bias that are those of a whole row.
+template <class C, class Sink>
+struct Scaled {
+  Sink sink;
+  C scale;
+  C bias;
+
+  Scaled from(int64_t i) const { return {sink.from(i), scale, bias}; }
+  template <class Extent>
+  void put(Vector<C> value, int64_t i, Extent extent) const {
+    sink.put(value * scale + bias, i, extent);
+  }
+};
+
+template <class C, class Sink>
+inline Scaled<C, Sink> scaled(const Sink& sink, C scale, C bias) {
+  return {sink, scale, bias};
+}
+
+/// Rows from flat index `index` of X to the same place of Y, finished. `wrap` makes one sink of another.
+template <class T, class Wrap>
 inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64_t pitch, int64_t width,
-                     const ColumnMaps<Compute<T>>& maps) {
+                     const ColumnMaps<Compute<T>>& maps, const Wrap& wrap) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + index;
   const bool done = straight<T>(task.finish, task.y, index,
-                                [&](const auto& sink) { apply_rows(x, rows, pitch, width, maps, sink, pitch); });
+                                [&](const auto& sink) { apply_rows(x, rows, pitch, width, maps, wrap(sink), pitch); });
   if (done) return;
   static_assert(most_waiting<C> >= max_columns, "a block holds at least a row");
   alignas(vector_bytes) C values[most_waiting<C>];
   const int64_t block = most_waiting<C> / width;
   for (int64_t begin = 0; begin < rows; begin += block) {
     const int64_t size = smaller(block, rows - begin);
-    apply_rows(x + begin * pitch, size, pitch, width, maps, Plain<C>{values}, width);
+    apply_rows(x + begin * pitch, size, pitch, width, maps, wrap(Plain<C>{values}), width);
     const int64_t first = index + begin * pitch;
     if (pitch == width) {
       task.finish->run(*task.finish, values, first, size * width, size * width, task.y);
@@ -391,13 +410,29 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupM
                       ColumnAffine<Compute<T>>& affine) {
   using C = Compute<T>;
   const int64_t width = task.groups * task.depth;
+  const auto as_it_is = [](const auto& sink) { return sink; };
   ColumnMaps<C> maps;
+  if (!affine.fixed && task.affine->inner % task.pitch == 0) {
+    for (int64_t c = 0; c < width; ++c) {
+      affine.scale[c] = 1;
+      affine.bias[c] = 0;
+    }
+    column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
+    AffineCursor cursor(*task.affine, first_index - first_index % task.pitch);
+    for (int64_t r = 0; r < task.rows; ++r, cursor.advance(task.pitch)) {
+      const C scale = static_cast<const C*>(task.affine->scale)[cursor.entry()];
+      const C bias = static_cast<const C*>(task.affine->bias)[cursor.entry()];
+      map_rows<T>(task, first_index + r * task.pitch, 1, task.pitch, width, maps,
+                  [=](const auto& sink) { return scaled(sink, scale, bias); });
+    }
+    return;
+  }
   if (!affine.fixed) {
     for (int64_t r = 0; r < task.rows; ++r) {
       const int64_t row = r * task.pitch;
       spread_affine(*task.affine, first_index + row, width, affine.scale, affine.bias);
       column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
-      map_rows<T>(task, first_index + row, 1, task.pitch, width, maps);
+      map_rows<T>(task, first_index + row, 1, task.pitch, width, maps, as_it_is);
     }
     return;
   }
@@ -406,9 +441,9 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupM
   repeat_columns(width, shape.repeat, maps.shift);
   repeat_columns(width, shape.repeat, maps.factor);
   repeat_columns(width, shape.repeat, maps.bias);
-  map_rows<T>(task, first_index, shape.rows, shape.pitch, shape.width, maps);
+  map_rows<T>(task, first_index, shape.rows, shape.pitch, shape.width, maps, as_it_is);
   if (shape.rest > 0) {
-    map_rows<T>(task, first_index + shape.rows * shape.pitch, 1, shape.pitch, shape.rest, maps);
+    map_rows<T>(task, first_index + shape.rows * shape.pitch, 1, shape.pitch, shape.rest, maps, as_it_is);
   }
 }
 
