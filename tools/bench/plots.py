@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from tools.bench import contests
+from tools.bench import contests, targets
 from tools.bench.cases import BYTES, COPY, FIRST, LAST, SERIES
 from tools.bench.results import Race, Report
 from tools.figures import FAINT, STYLE, svg
@@ -45,12 +45,15 @@ def all_of(report: Report) -> list[Picture]:
 
 def _pictures(report: Report) -> Iterator[Picture]:
     for threads in sorted({race.threads for race in report.races}):
+        where = targets.in_words(threads)
         kinds = [kind for kind in SERIES if _of(report, kind, threads)]
         if kinds:
-            title = f"How the time grows, {threads} threads: milliseconds, medians and quartiles"
-            yield Picture(title, _series(report, kinds, threads))
+            title = "How the time grows: milliseconds, medians and quartiles"
+            yield Picture(f"{title}, {where}", _series(report, kinds, threads))
         if races := _of(report, "operator", threads):
-            yield Picture(f"Roofline, {threads} threads", _roofline(report, races, threads))
+            yield Picture(
+                f"Roofline, {targets.in_words(threads)}", _roofline(report, races, threads)
+            )
     if scaling := _scaling(report):
         yield Picture("How many times as fast with all threads as with the fewest", scaling)
 
@@ -88,7 +91,7 @@ def _roofline(report: Report, races: list[Race], threads: int) -> str:
     panel = figure.subplots()
     copies = [2 * race.bytes / race.milliseconds(COPY) / 1e6 for race in races if race.ran(COPY)]
     peak = report.peaks.get(str(threads))
-    intensities = np.logspace(-1, 3, 200)
+    intensities = np.logspace(-1, 1.7, 200)
     if copies:
         roofs = {f"fastest copy, {max(copies):.0f} GB/s": max(copies)}
         roofs[f"slowest copy, {min(copies):.0f} GB/s"] = min(copies)
@@ -97,7 +100,7 @@ def _roofline(report: Report, races: list[Race], threads: int) -> str:
             panel.plot(intensities, roof, style, color=FAINT, label=label)
     if peak:
         panel.axhline(peak / 1e9, color=FAINT, linestyle=":")
-        panel.annotate(f"matrix product, {peak / 1e9:.0f} Gflop/s", (0.11, peak / 1e9 * 1.1))
+        panel.annotate(f"convolution, {peak / 1e9:.0f} Gflop/s", (0.11, peak / 1e9 * 1.1))
     for label, marker in _MARKERS.items():
         element = label.removeprefix("ours").strip() or "float32"
         intensity = _OPERATIONS / (2 * BYTES[element])

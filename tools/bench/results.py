@@ -106,7 +106,7 @@ class Report:
         pace: rounds and seconds of a turn, by kind of race.
         seconds: that the whole run took.
         races: all of them.
-        peaks: floating-point operations in a second of a matrix product, by threads.
+        peaks: floating-point operations in a second of a large convolution, by threads.
         shares: of norms in networks.
     """
 

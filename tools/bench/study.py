@@ -41,8 +41,13 @@ class Settings:
 
 def full(kinds: tuple[str, ...], threads: tuple[int, ...]) -> Settings:
     """Settings for a quarter of an hour on two cores."""
-    many = Pace(25, 0.02)
-    return Settings(kinds, threads, many, many, Pace(9, 0.01), Pace(9, 0.06), quick=False)
+    operators, epilogues, series, networks = (
+        Pace(15, 0.02),
+        Pace(9, 0.02),
+        Pace(7, 0.01),
+        Pace(7, 0.06),
+    )
+    return Settings(kinds, threads, operators, epilogues, series, networks, quick=False)
 
 
 def quick(kinds: tuple[str, ...], threads: tuple[int, ...]) -> Settings:
@@ -69,7 +74,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> Report:
                     if kind == "operators":
                         peaks |= _peak(course)
                     for race in _races(kind, settings, networks):
-                        say(f"{race.subject}, {race.layout or kind}, {threads} threads")
+                        elapsed = (time.perf_counter() - start) / 60
+                        say(f"{elapsed:4.1f} min  {kind}, {threads} threads: {race.subject}")
                         races.append(race.run(course))
                     if kind == "networks":
                         shares += _shares(course, files, networks)

@@ -98,7 +98,7 @@ def _operators(report: Report, threads: int) -> Table:
         if race.threads == threads
     ]
     return Table(
-        f"One layer, float32, {threads} threads",
+        f"One layer, float32, {targets.in_words(threads)}",
         (
             "layer",
             "layout",
@@ -122,7 +122,7 @@ def _storage(report: Report, threads: int) -> Table:
         if race.threads == threads
     ]
     return Table(
-        f"Storage types, {threads} threads",
+        f"Storage types, {targets.in_words(threads)}",
         ("layer", "layout", "float16 / float32", "bfloat16 / float32"),
         tuple(rows),
         words=("layout",),
@@ -138,7 +138,7 @@ def _epilogues(report: Report, threads: int) -> Table:
         if label not in (contests.OURS, COPY)
     ]
     return Table(
-        f"Our node with what it has taken in, to the same without, {threads} threads",
+        f"Our node with what it has taken in, to the same without, {targets.in_words(threads)}",
         ("epilogue", *(f"{race.subject}, {race.layout}" for race in races)),
         tuple(rows),
         "A residual is one more tensor to read: a copy moves two, the node with a residual three.",
@@ -158,7 +158,7 @@ def _networks(report: Report, threads: int) -> Table:
         for race in races
     ]
     return Table(
-        f"Networks, float32, {threads} threads",
+        f"Networks, float32, {targets.in_words(threads)}",
         ("network", "ours optimized ms", *(f"{other} / ours" for other in others)),
         tuple(rows),
         "Times to that of our optimized form.",

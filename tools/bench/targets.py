@@ -56,7 +56,7 @@ def _operators(report: Report, threads: int) -> Iterator[Target]:
     races = [race for race in report.of("operator") if race.threads == threads]
     if not races:
         return
-    where = f"operators, {_threads(threads)}"
+    where = f"operators, {in_words(threads)}"
     large = [race for race in races if race.bytes > LARGE]
     yield _at_most(f"{where}: no slower than PyTorch", races, over_torch, 1)
     than = _inverted(geometric_mean([over_torch(race) for race in races]))
@@ -78,7 +78,7 @@ def _epilogues(report: Report, threads: int) -> Iterator[Target]:
                 for label in race.entries
                 if label not in (contests.OURS, COPY)
             }
-            asked = f"{race.subject}, {race.layout}, {_threads(threads)}: each epilogue below 10 %"
+            asked = f"{race.subject}, {race.layout}, {in_words(threads)}: each epilogue below 10 %"
             yield _limit(asked, costs, 1.1)
 
 
@@ -86,7 +86,7 @@ def _networks(report: Report, threads: int) -> Iterator[Target]:
     for race in report.of("network"):
         if race.threads != threads:
             continue
-        name, where = race.subject.partition(",")[0], f"{race.subject}, {_threads(threads)}"
+        name, where = race.subject.partition(",")[0], f"{race.subject}, {in_words(threads)}"
         if name == contests.RESNET:
             norm = race.fastest(contests.BATCH_NORM)
             for form, limit in ((contests.OPTIMIZED, 1.2), (contests.THIS_CPU, 1.1)):
@@ -102,7 +102,7 @@ def _networks(report: Report, threads: int) -> Iterator[Target]:
             yield _faster(asked, race.ratio(contests.PLAIN, contests.OPTIMIZED), 3)
     for share in report.shares:
         if share.threads == threads:
-            where = f"{share.network}, {share.form}, {_threads(threads)}"
+            where = f"{share.network}, {share.form}, {in_words(threads)}"
             yield Target(
                 f"{where}: norms at most 10 % of the time", f"{share.norms:.1%}", share.norms <= 0.1
             )
@@ -147,5 +147,6 @@ def _inverted(value: float | None) -> float | None:
     return None if value is None else 1 / value
 
 
-def _threads(count: int) -> str:
+def in_words(count: int) -> str:
+    """A number of threads."""
     return f"{count} thread" if count == 1 else f"{count} threads"

@@ -16,6 +16,7 @@ from tools.bench.cases import EPSILON, LAST, Layer
 
 Array = NDArray[Any]
 SAMPLES = 4099
+_CACHE_LINE = 64
 # The largest error of an element, of some six at most; storage types round input and output.
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-1}
 _PARAMETERS = {"Clip": (0.0, 6.0)}
@@ -70,6 +71,15 @@ def _expected(layer: Layer) -> NDArray[np.float64]:
     if layer.activation:
         found = ACTIVATIONS[layer.activation](found, *parameters(layer.activation))
     return found
+
+
+def aligned(values: Array) -> Array:
+    """A copy that starts at a cache line, as tensors do that a runtime has allocated."""
+    memory = np.empty(values.nbytes + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    copy = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
 def samples(values: Array) -> NDArray[np.float64]:

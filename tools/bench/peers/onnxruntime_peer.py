@@ -44,8 +44,9 @@ def layer(layer: Layer, form: str, files: Path) -> Runner:
     """Our node by itself (`NODE`), or the layer as an ONNX file has it."""
     model = node(layer).SerializeToString() if form == NODE else os.fspath(files / layer.file(form))
     inputs = [tensors.x(layer)] + [tensors.residual(layer)] * layer.residual
-    values = [_value(_stored(array, layer.element), layer.element) for array in inputs]
-    output = np.zeros(layer.stored_shape, _storage(layer.element))
+    stored = [tensors.aligned(_stored(array, layer.element)) for array in inputs]
+    values = [_value(array, layer.element) for array in stored]
+    output = tensors.aligned(np.zeros(layer.stored_shape, _storage(layer.element)))
 
     def found() -> NDArray[Any]:
         numbers = output.view(_bfloat16()) if layer.element == "bfloat16" else output
@@ -59,8 +60,8 @@ def network(network: Network, form: str, files: Path) -> Runner:
     """A network as an ONNX file has it."""
     inputs, wanted = network_files.tensors(network, files)
     model = os.fspath(files / network.folder / f"{form}.onnx")
-    output = np.zeros(wanted.shape, np.float32)
-    values = [_value(inputs, "float32")]
+    output = tensors.aligned(np.zeros(wanted.shape, np.float32))
+    values = [_value(tensors.aligned(inputs), "float32")]
     call = _bound(session(model, with_library=form in network_files.OURS), values, output)
     return Runner(call, lambda: output)
 

@@ -46,9 +46,10 @@ def _compiled(path: Path, x: NDArray[np.float32]) -> Runner:
         properties.hint.inference_precision(): openvino.Type.f32,
     }
     request = core.compile_model(model, "CPU", configuration).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
+    given = tensors.aligned(x)
+    request.set_input_tensor(openvino.Tensor(given, shared_memory=True))
     return Runner(
         # Otherwise each call copies the output once more.
         lambda: request.infer(share_outputs=True),
-        lambda held=x: request.get_output_tensor().data.copy(),
+        lambda held=given: request.get_output_tensor().data.copy(),
     )
