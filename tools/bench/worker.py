@@ -20,6 +20,7 @@ if __name__ == "__main__":
 from tools.bench import peers, tensors
 from tools.bench.cases import Layer, Subject
 from tools.bench.peers import Runner
+from tools.network_study import failure_reason
 
 _PR_SET_PDEATHSIG = 1
 # Of a turn's time: brings data back into the caches, and threads out of their sleep.
@@ -63,7 +64,7 @@ class Worker:
                 runner.call()
         except Exception as error:
             # Each library fails in its own way, and says it at length.
-            return (str(error).strip().splitlines() or [type(error).__name__])[-1][:160]
+            return failure_reason(error)
         self.runner = runner
         return found
 

@@ -73,7 +73,7 @@ def network(network: Network, form: str, files: Path) -> Runner:
 def peak() -> float:
     """The most floating-point operations in a second that a large convolution gets to.
 
-    A matrix product would do, but for it PyTorch takes MKL, which keeps AMD's CPUs to half a vector.
+    For a matrix product PyTorch takes MKL, which keeps AMD's CPUs to half of their vectors.
     """
     batch, size, channels, kernel = _PEAK
     x, weights = (
