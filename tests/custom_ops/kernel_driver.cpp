@@ -215,13 +215,17 @@ double rounded(Element element, double value) {
 }
 
 struct Tensor {
-  Tensor(Element element, int64_t count, std::mt19937& random)
+  /// Of NaN.
+  Tensor(Element element, int64_t count)
       : element(element),
         size(element == Element::float64   ? 8
              : element == Element::float32 ? 4
                                            : 2),
         bytes(new unsigned char[static_cast<size_t>(count) * size]),
         length(static_cast<size_t>(count) * size) {
+    std::memset(bytes.get(), 0xff, length);
+  }
+  Tensor(Element element, int64_t count, std::mt19937& random) : Tensor(element, count) {
     std::uniform_int_distribution<int> draw(-127, 127);
     for (int64_t i = 0; i < count; ++i) put(element, draw(random), bytes.get() + static_cast<size_t>(i) * size);
   }
@@ -387,7 +391,7 @@ int main() {
         for (const int threads : {1, 2, 4}) {
           for (const Place place : {Place::apart, Place::x, Place::residual}) {
             if (place == Place::residual && form.residual == Residual::none) continue;
-            Tensor y(element, total, random);
+            Tensor y(element, total);
             if (place == Place::x) std::memcpy(y.bytes.get(), x.bytes.get(), x.length);
             if (place == Place::residual) std::memcpy(y.bytes.get(), residual.bytes.get(), residual.length);
             const void* const added = place == Place::residual ? y.bytes.get() : residual.bytes.get();
