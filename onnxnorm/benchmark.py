@@ -199,7 +199,19 @@ def _specs(values: Sequence[Any], settings: Settings) -> list[InputSpec]:
         for value in values
         for name, size in zip(value.shape, shapes.get(value.name, ()), strict=False)
     }
-    specs = [
+    batches = {
+        value.shape[0]
+        for value in values
+        if value.name not in shapes and value.shape and not isinstance(value.shape[0], int)
+    } - set(sizes)
+    if settings.batch and not batches:
+        raise VerificationError(
+            f"batch {settings.batch}: no input has a first dimension whose size is open: "
+            f"{ {value.name: shapes.get(value.name, value.shape) for value in values} }"
+        )
+    # One name, one size, wherever it stands.
+    sizes |= {name: settings.batch or 1 for name in batches if name}
+    return [
         InputSpec(
             value.name,
             shapes.get(value.name)
@@ -208,12 +220,6 @@ def _specs(values: Sequence[Any], settings: Settings) -> list[InputSpec]:
         )
         for value in values
     ]
-    if settings.batch and all(spec.shape[:1] != (None,) for spec in specs if spec.shape):
-        raise VerificationError(
-            f"batch {settings.batch}: no input has an open first dimension: "
-            f"{ {value.name: value.shape for value in values} }"
-        )
-    return specs
 
 
 def _renamed(arrays: Mapping[str, Array], session: Any, file: StrPath) -> dict[str, Array]:

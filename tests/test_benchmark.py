@@ -94,6 +94,18 @@ def test_sizes_of_inputs(tmp_path: Path, settings: Settings, sizes: tuple[int, i
     assert found.inputs == {"x": ("float32", (*sizes, 8)), "ids": ("int32", sizes)}
 
 
+def test_a_batch_that_does_not_come_first_everywhere(tmp_path: Path) -> None:
+    """As in a recurrent network whose first axis is time."""
+    lines = """steps (float[time,batch,8] x, float[batch,8] state) => (float[time,batch,8] y)
+    <float[8] s = {1,1,1,1,1,1,1,1}> {
+        n = LayerNormalization (x, s)
+        y = Add (n, state)
+    }"""
+    file = saved(text(lines), tmp_path / "m.onnx")
+    found = benchmark.bench(file, None, Settings(1, 1, batch=3))
+    assert found.inputs == {"x": ("float32", (3, 3, 8)), "state": ("float32", (3, 8))}
+
+
 def test_inputs_of_the_caller(path: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones((5, 6, 8), np.float32))
     found = benchmark.bench(path, None, QUICK, tmp_path / "x.npz")
@@ -154,7 +166,7 @@ def test_shapes_that_do_not_fit(path: Path, shapes: dict[str, tuple[int, ...]], 
 
 
 def test_a_batch_for_which_there_is_no_room(path: Path, tmp_path: Path) -> None:
-    told = "batch 2: no input has an open first dimension"
+    told = "batch 2: no input has a first dimension whose size is open"
     refused(path, told, Settings(1, 1, batch=2, shapes={"x": (1, 6, 8)}))
     fixed = parsed("[norm] y = NORM (x, s, b)", inputs="float[1,6,8] x")
     refused(saved(fixed, tmp_path / "fixed.onnx"), told, Settings(1, 1, batch=2))

@@ -52,6 +52,7 @@ struct FastGelu {
 struct Swish {
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C* alpha) {
+    if (*alpha == 0) return x * C(0.5);
     const C low = *alpha > 0 ? lowest<C> : -infinity<C>;
     const C high = *alpha < 0 ? -lowest<C> : infinity<C>;
     return clamp(x, low, high) / (exp(x * -*alpha) + 1);

@@ -194,6 +194,18 @@ def test_activations_over_the_whole_range(name: str, element: str) -> None:
     assert not wrong.any(), list(zip(x[wrong], y[wrong], expected[wrong], strict=True))[:5]
 
 
+@pytest.mark.parametrize("alpha", [0.0, -0.0, 1.5, -1.5])
+@pytest.mark.parametrize("element", ["float32", "float64"])
+def test_swish_ends_in_its_limits(element: str, alpha: float) -> None:
+    x = np.array([np.inf, -np.inf, np.nan, 2.0], element)
+    zeros, one, zero = np.zeros((1, 4), element), np.ones(1, element), np.zeros(1, element)
+    attributes = {"activation": "Swish", "activation_params": [alpha], "axes": [-1]}
+    y = run(LAYER, zeros, one, zero, element, residual=x[None], **attributes)[0]
+    left, right = x[:2] if alpha == 0 else [0, -np.inf] if alpha < 0 else [np.inf, 0]
+    np.testing.assert_array_equal(y[:3], [left, right, np.nan])
+    assert math.isclose(y[3], 2 / (1 + math.exp(-2 * alpha)), rel_tol=1e-6)
+
+
 @pytest.mark.parametrize("element", ELEMENTS)
 @pytest.mark.parametrize("case", ["channels last, segments", "columns", "channels first, segments"])
 @pytest.mark.parametrize("stage", STAGES)
@@ -235,4 +247,6 @@ def test_one_rounding_in_half_precision() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_instruction_set_levels(level: str) -> None:
-    rerun_at(level, __file__, "any_epilogue or whole_range or of_other_types or one_rounding")
+    rerun_at(
+        level, __file__, "any_epilogue or whole_range or swish or of_other_types or one_rounding"
+    )
