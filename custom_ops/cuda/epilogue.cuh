@@ -68,7 +68,7 @@ __device__ inline C activated(C x, const Problem& problem) {
     case Activation::fast_gelu:
       return gated(x, sigmoid(C(1.59576912160573071) * (x + C(0.044715) * x * x * x)));
     case Activation::swish:
-      return gated(x, sigmoid(first * x));
+      return gated(x, first == 0 ? C(0.5) : sigmoid(first * x));
     case Activation::sigmoid:
       return sigmoid(x);
     case Activation::tanh:

@@ -45,6 +45,10 @@ def _gated(x: Array, gate: Array) -> Array:
     return np.where(gate == 0, 0.0, x * gate)
 
 
+def _swish(x: Array, alpha: float) -> Array:
+    return _gated(x, _sigmoid(alpha * x)) if alpha else x / 2
+
+
 def _sigmoid(x: Array) -> Array:
     fall = np.exp(-np.abs(x))
     return np.asarray(np.where(x < 0, fall, 1) / (1 + fall))
@@ -78,7 +82,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         ),
         "Gelu": Activation(_gelu),
         "FastGelu": Activation(_fast_gelu),
-        "Swish": Activation(lambda x, alpha: _gated(x, _sigmoid(alpha * x)), {"alpha": 1.0}),
+        "Swish": Activation(_swish, {"alpha": 1.0}),
         "Sigmoid": Activation(_sigmoid),
         "Tanh": Activation(np.tanh),
         "Softplus": Activation(lambda x: np.logaddexp(x, 0)),

@@ -116,11 +116,16 @@ def test_output_in_the_memory_of_an_input(way: str, onto: str, stage: str) -> No
 
 
 @pytest.mark.parametrize("element", ["float32", "float64"])
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations(name: str, element: str) -> None:
-    parameters = {"Clip": [-0.5, 1.5], "Selu": [1.7, 1.1]}.get(
-        name, [0.3] * len(ACTIVATIONS[name].parameters)
-    )
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        *((name, [0.3] * len(ACTIVATIONS[name].parameters)) for name in ACTIVATIONS),
+        ("Clip", [-0.5, 1.5]),
+        ("Selu", [1.7, 1.1]),
+        ("Swish", [0.0]),
+    ],
+)
+def test_activations(name: str, parameters: list[float], element: str) -> None:
     edges = [-np.inf, -1e4, -90.0, -20.0, -3.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 3.0, 20.0, 90.0, 1e4]
     # A row of one element normalizes to zero: what is activated is the residual alone.
     residual = np.array([*edges, np.inf, np.nan], element).reshape(-1, 1)
