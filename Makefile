@@ -10,7 +10,7 @@ demo: .venv/ready
 networks: .venv/ready
 	$(NOX) -s networks
 
-# In a quarter of an hour; in two minutes: make bench ARGS=--quick
+# In a quarter of an hour; in three minutes: make bench ARGS=--quick
 bench: .venv/ready
 	$(NOX) -s bench -- $(ARGS)
 

@@ -27,7 +27,7 @@ def bench(
             metavar="[KIND]...", help="Of operators, epilogues, series, networks; default: all."
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="About two minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="About three minutes.")] = False,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="Repeat for more; default: one, and all cores.")
     ] = None,

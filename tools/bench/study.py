@@ -51,7 +51,7 @@ def full(kinds: tuple[str, ...], threads: tuple[int, ...]) -> Settings:
 
 
 def quick(kinds: tuple[str, ...], threads: tuple[int, ...]) -> Settings:
-    """Settings for two minutes: a few rounds, with the most threads, of a few networks."""
+    """Settings for three minutes: a few rounds, with the most threads, of a few networks."""
     few = Pace(5, 0.01)
     return Settings(kinds, threads[-1:], few, few, Pace(3, 0.005), Pace(3, 0.02), quick=True)
 
