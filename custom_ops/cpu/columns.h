@@ -413,11 +413,9 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupM
   const auto as_it_is = [](const auto& sink) { return sink; };
   ColumnMaps<C> maps;
   if (!affine.fixed && task.affine->inner % task.pitch == 0) {
-    for (int64_t c = 0; c < width; ++c) {
-      affine.scale[c] = 1;
-      affine.bias[c] = 0;
-    }
-    column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
+    spread_groups(groups.shift, task.groups, task.depth, 1, maps.shift);
+    spread_groups(groups.factor, task.groups, task.depth, 1, maps.factor);
+    spread_groups(groups.offset, task.groups, task.depth, 1, maps.bias);
     AffineCursor cursor(*task.affine, first_index - first_index % task.pitch);
     for (int64_t r = 0; r < task.rows; ++r, cursor.advance(task.pitch)) {
       const C scale = static_cast<const C*>(task.affine->scale)[cursor.entry()];
