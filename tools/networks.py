@@ -13,12 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 if __name__ == "__main__":
-    # Behind the installed packages, so that an installed onnxnorm with its library goes before the
-    # sources beside this file; and without the folder of this file, whose names are too common.
-    _root = Path(__file__).resolve().parents[1]
-    _own = (_root, _root / "tools")
-    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in _own]
-    sys.path.append(str(_root))
+    from tools import checkout
+
+    checkout.behind_installed()
 
 from models.networks import NETWORKS, Network
 from onnxnorm.latency import Timing

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +16,8 @@ from tools import figures, mnist, summary, table
 from tools.steps import train, verify, workspace
 from tools.steps.export import CUSTOM, FORMS
 from tools.summary import ModelSummary
+from tools.templating import template
 
-TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
 
 EASY_DIGITS = 5
@@ -91,15 +90,8 @@ def write(
 
 def render(summaries: Sequence[ModelSummary], shown: Sequence[Digit]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     rows = [(s, row) for s in summaries for row in summary.rows(s)]
-    return environment.get_template(TEMPLATE).render(
+    return template(TEMPLATE).render(
         summaries=summaries,
         failures=[failure for s in summaries for failure in s.failures],
         columns=table.COLUMNS,

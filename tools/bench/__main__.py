@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 if __name__ == "__main__":
-    from tools.bench import checkout
+    from tools import checkout
 
     checkout.behind_installed()
 

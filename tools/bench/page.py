@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-
-import jinja2
 
 from tools.bench import plots, tables
 from tools.bench.results import Report
 from tools.bench.tables import Table
-
-TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+from tools.steps import workspace
+from tools.templating import template
 
 
 def write(report: Report, found: Sequence[Table], html: Path, markdown: Path) -> None:
     """Writes both aside and renames them."""
-    _replace(html, render(report, found))
+    _write(html, render(report, found))
     lines = [*map(tables.markdown, found), " ".join(tables.environment(report)) + "\n"]
-    _replace(markdown, "\n".join(lines))
+    _write(markdown, "\n".join(lines))
 
 
 def render(report: Report, found: Sequence[Table]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("bench.html.j2").render(
+    return template("bench.html.j2").render(
         # What is asked goes first: the rest explains it.
         tables=[found[-1], *found[:-1]],
         classes={"met": "pass", "NOT MET": "fail", "not measured": "fair"},
@@ -40,7 +30,6 @@ def render(report: Report, found: Sequence[Table]) -> str:
     )
 
 
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+def _write(path: Path, text: str) -> None:
+    with workspace.replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tools.bench import checkout, network_files, tensors
+from tools import checkout
+from tools.bench import network_files, tensors
 from tools.bench.cases import Layer, Network, Subject
 from tools.bench.results import Entry
 

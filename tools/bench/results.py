@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tools.environment import Environment
+from tools.steps import workspace
 
 SCHEMA = 1
 
@@ -124,9 +124,7 @@ class Report:
 
 def write(report: Report, path: Path) -> None:
     """Writes a report aside and renames it."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(json.dumps({"schema": SCHEMA, **asdict(report)}, indent=1) + "\n")
-    os.replace(aside, path)
+    workspace.write_json(path, {"schema": SCHEMA, **asdict(report)})
 
 
 def read(path: Path) -> Report:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from tools.bench import checkout
+    from tools import checkout
 
     checkout.behind_installed()
 
