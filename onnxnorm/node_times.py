@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -21,6 +21,8 @@ from onnxnorm.opset import OPERATORS
 
 NORMS = frozenset(OPERATORS) | {operator for _, operator in NATIVE_OPERATORS}
 _SUFFIX = "_kernel_time"
+_GRAPH = "SequentialExecutor::Execute"
+_T = TypeVar("_T")
 _ITEM_SIZES = {"float": 4, "float16": 2, "bfloat16": 2, "double": 8}
 
 
@@ -31,6 +33,9 @@ class NormTime:
     Attributes:
         name: that of its node, or of its layer where the model tells that this became several
             standard nodes, which count together.
+        inside: the node in whose subgraph it is, and so on: ``body in loop``; empty in the main
+            graph. ``either branch of if``: branches whose nodes have the same names, all of them,
+            cannot be told apart and count together.
         operator: that of the normalization node.
         nodes: how many nodes count.
         calls: how often the normalization runs: more than once in the body of a loop.
@@ -45,6 +50,7 @@ class NormTime:
     """
 
     name: str
+    inside: str
     operator: str
     nodes: int
     calls: int
@@ -103,14 +109,15 @@ def read(profile: str | os.PathLike[str], layer_of: Mapping[str, str]) -> NodeTi
     Raises:
         VerificationError: no whole run is in it: the profiler keeps a million events.
     """
-    norms: dict[str, list[_Execution]] = {}
+    norms: dict[_Norm, list[_Execution]] = {}
     operators: dict[str, None] = {}
-    runs: list[Counter[tuple[bool, str]]] = []
+    runs: list[Counter[_Norm | str]] = []
+    branches: dict[_Graph, list[str]] = {}
     for run in _runs(profile):
-        taken: Counter[tuple[bool, str]] = Counter()
-        for execution in run:
+        taken: Counter[_Norm | str] = Counter()
+        for execution in _executions(run, branches):
             norm = _norm(execution, layer_of)
-            taken[norm is not None, norm or execution.operator] += execution.microseconds
+            taken[norm or execution.operator] += execution.microseconds
             if runs:  # the inputs are the same, so all runs execute the same nodes
                 continue
             if norm is None:
@@ -123,17 +130,17 @@ def read(profile: str | os.PathLike[str], layer_of: Mapping[str, str]) -> NodeTi
             "a run executes more nodes than ONNX Runtime's profiler keeps: give smaller inputs"
         )
 
-    def milliseconds(is_norm: bool, names: Iterable[str]) -> NDArray[np.float64]:
-        return np.array([sum(taken[is_norm, name] for name in names) for taken in runs]) / 1e3
+    def milliseconds(of: Iterable[_Norm | str]) -> NDArray[np.float64]:
+        return np.array([sum(taken[each] for each in of) for taken in runs]) / 1e3
 
-    all_norms = milliseconds(True, norms)
-    total = all_norms + milliseconds(False, operators)
+    all_norms = milliseconds(norms)
+    total = all_norms + milliseconds(operators)
     total = np.maximum(total, 1e-3)  # the profiler's resolution
-    others = {operator: _median(milliseconds(False, [operator])) for operator in operators}
+    others = {operator: _median(milliseconds([operator])) for operator in operators}
     return NodeTimes(
         norms=tuple(
-            _norm_time(name, executions, milliseconds(True, [name]), total)
-            for name, executions in norms.items()
+            _norm_time(norm[0], executions, milliseconds([norm]), total)
+            for norm, executions in norms.items()
         ),
         milliseconds=_median(total),
         norm_milliseconds=_median(all_norms),
@@ -144,19 +151,27 @@ def read(profile: str | os.PathLike[str], layer_of: Mapping[str, str]) -> NodeTi
 
 
 @dataclass(frozen=True)
-class _Execution:
-    """One node, once: its types and shapes, and its time without that of nodes inside."""
+class _Node:
+    """One node, once.
 
-    name: str
-    operator: str
-    microseconds: int
-    inputs: Sequence[Mapping[str, Sequence[int]]]
-    outputs: Sequence[Mapping[str, Sequence[int]]]
+    Attributes:
+        event: what the profile tells of it.
+        graphs: the nodes of each execution of a subgraph of it.
+    """
+
+    event: Mapping[str, Any]
+    graphs: list[list[_Node]]
+
+    @property
+    def name(self) -> str:
+        return str(self.event["name"]).removesuffix(_SUFFIX)
 
 
-def _runs(profile: str | os.PathLike[str]) -> Iterator[list[_Execution]]:
-    run: list[_Execution] = []
-    ended: list[tuple[int, int]] = []  # start and duration of nodes that none known holds
+def _runs(profile: str | os.PathLike[str]) -> Iterator[list[_Node]]:
+    """The nodes of the main graph, run by run."""
+    # Start of each, and what began since then is inside of it: each is told of when it ends.
+    nodes: list[tuple[int, _Node]] = []
+    graphs: list[tuple[int, list[_Node]]] = []
     with open(profile, encoding="utf-8") as lines:
         for line in lines:
             # One event a line: all at once they would take gigabytes of memory.
@@ -164,32 +179,79 @@ def _runs(profile: str | os.PathLike[str]) -> Iterator[list[_Execution]]:
                 continue
             event = json.loads(line.rstrip().rstrip(",]"))
             if event["cat"] == "Node" and event["name"].endswith(_SUFFIX):
-                # A node is told of when it ends, so after the nodes inside.
-                inside = 0
-                while ended and ended[-1][0] >= event["ts"]:
-                    inside += ended.pop()[1]
-                ended.append((event["ts"], event["dur"]))
-                run.append(_execution(event, inside))
+                nodes.append((event["ts"], _Node(event, _taken_since(event["ts"], graphs))))
+            elif event["name"] == _GRAPH:
+                graphs.append((event["ts"], _taken_since(event["ts"], nodes)))
             elif event["name"] == "model_run":
-                yield run
-                run, ended = [], []
+                yield [node for _, graph in graphs for node in graph]
+                nodes, graphs = [], []
 
 
-def _execution(event: Mapping[str, Any], inside: int) -> _Execution:
-    arguments = event["args"]
-    return _Execution(
-        event["name"].removesuffix(_SUFFIX),
-        arguments["op_name"],
-        max(0, event["dur"] - inside),
-        arguments.get("input_type_shape", ()),
-        arguments.get("output_type_shape", ()),
-    )
+def _taken_since(start: int, began: list[tuple[int, _T]]) -> list[_T]:
+    """Takes off the list, which is in order, what began since the start."""
+    first = len(began)
+    while first and began[first - 1][0] >= start:
+        first -= 1
+    taken = [value for _, value in began[first:]]
+    del began[first:]
+    return taken
 
 
-def _norm(execution: _Execution, layer_of: Mapping[str, str]) -> str | None:
-    """What the normalization that a node belongs to is called."""
-    own = execution.name if execution.operator in NORMS else None
-    return layer_of.get(execution.name, own)
+# What the nodes that hold a graph are called, the outermost first.
+_Graph = tuple[str, ...]
+# Name and graph; no graph for a layer.
+_Norm = tuple[str, _Graph | None]
+
+
+@dataclass(frozen=True)
+class _Execution:
+    """One node, once: its types and shapes, and its time without that of nodes inside."""
+
+    name: str
+    graph: _Graph
+    operator: str
+    microseconds: int
+    inputs: Sequence[Mapping[str, Sequence[int]]]
+    outputs: Sequence[Mapping[str, Sequence[int]]]
+
+
+def _executions(
+    nodes: Sequence[_Node], branches: dict[_Graph, list[str]], graph: _Graph = ()
+) -> Iterator[_Execution]:
+    """The nodes, each after those inside.
+
+    Args:
+        nodes: of an execution of a graph.
+        branches: names of the nodes in the first branch found of each If, added to: branches have
+            no names of their own.
+        graph: what the graph is called.
+    """
+    for node in nodes:
+        arguments = node.event["args"]
+        inside = 0
+        for inner in node.graphs:
+            called = node.name
+            if arguments["op_name"] == "If":
+                names = [n.name for n in inner]
+                is_first = branches.setdefault((*graph, node.name), names) == names
+                called = f"{'either' if is_first else 'another'} branch of {called}"
+            yield from _executions(inner, branches, (*graph, called))
+            inside += sum(n.event["dur"] for n in inner)
+        yield _Execution(
+            node.name,
+            graph,
+            arguments["op_name"],
+            max(0, node.event["dur"] - inside),
+            arguments.get("input_type_shape", ()),
+            arguments.get("output_type_shape", ()),
+        )
+
+
+def _norm(execution: _Execution, layer_of: Mapping[str, str]) -> _Norm | None:
+    """The normalization that a node belongs to."""
+    if execution.name in layer_of:
+        return layer_of[execution.name], None
+    return (execution.name, execution.graph) if execution.operator in NORMS else None
 
 
 def _norm_time(
@@ -204,8 +266,9 @@ def _norm_time(
     input_type, input_shape = next(iter(shapes[0].items())) if shapes else ("", ())
     return NormTime(
         name=name,
+        inside=" in ".join(reversed(first.graph)),
         operator=first.operator,
-        nodes=len({e.name for e in executions}),
+        nodes=len({(e.name, e.graph) for e in executions}),
         calls=len(calls),
         input_type=input_type,
         input_shape=tuple(input_shape),

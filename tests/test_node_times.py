@@ -76,6 +76,50 @@ def test_norms_in_the_body_of_a_loop_count_by_their_calls(tmp_path: Path) -> Non
     assert "LayerNormalization" not in found.others
 
 
+# Norms of one name: in the main graph, in branches that differ, and in branches that do not.
+SAME_NAME = """
+<ir_version: 9, opset_import: ["" : 18]>
+same (int64 trips, bool go, float[N,4,8] x, float[8] s) => (float[N,4,8] y) {
+    [norm] w = LayerNormalization (x, s, s)
+    [loop] y = Loop (trips, go, w) <
+        body = body (int64 i, bool c, float[N,4,8] a) => (bool d, float[N,4,8] o) {
+            d = Identity (c)
+            two = Constant <value_int = 2> ()
+            rest = Mod (i, two)
+            odd = Cast <to = 9> (rest)
+            [differ] p = If (odd) <
+                then_branch = t () => (float[N,4,8] e) { [norm] e = LayerNormalization (a, s, s) },
+                else_branch = f () => (float[N,4,8] g) {
+                    [before] h = Neg (a)
+                    [norm] g = LayerNormalization (h, s, s)
+                }
+            >
+            [agree] o = If (odd) <
+                then_branch = v () => (float[N,4,8] j) { [norm] j = LayerNormalization (p, s, s) },
+                else_branch = u () => (float[N,4,8] k) { [norm] k = LayerNormalization (a, s, s) }
+            >
+        }
+    >
+}
+"""
+
+
+def test_norms_of_one_name_are_told_apart_by_their_graphs(tmp_path: Path) -> None:
+    inputs = {
+        "trips": np.array(5),
+        "go": np.array(True),
+        "x": np.ones((2, 4, 8), np.float32),
+        "s": np.ones(8, np.float32),
+    }
+    found = profiled(onnx.parser.parse_model(SAME_NAME), inputs, tmp_path)
+    assert [(norm.name, norm.inside, norm.nodes, norm.calls) for norm in found.norms] == [
+        ("norm", "", 1, 1),
+        ("norm", "either branch of differ in loop", 1, 3),
+        ("norm", "either branch of agree in loop", 1, 5),
+        ("norm", "another branch of differ in loop", 1, 2),
+    ]
+
+
 def test_a_norm_of_ours_is_one_node(tmp_path: Path) -> None:
     inputs = {"x": np.ones((3, 4, 5), np.float32)}
     found = profiled(onnx.parser.parse_model(GROUPS), inputs, tmp_path)
@@ -101,20 +145,25 @@ def test_the_standard_nodes_of_a_layer_count_together(tmp_path: Path) -> None:
 
 
 def write(path: Path, *runs: list[tuple[str, str, int, int]]) -> Path:
-    """A profile of nodes: name, operator, start and duration, in the order in which they end."""
+    """A profile of nodes: name, operator, start and duration, in the order in which they end.
+
+    Graphs are among them, without a name.
+    """
+
+    def event(name: str, start: int, duration: int, **arguments: str) -> dict[str, Any]:
+        category = "Node" if arguments else "Session"
+        return {"cat": category, "name": name, "ts": start, "dur": duration, "args": arguments}
+
     events = []
     for run in runs:
         events += [
-            {
-                "cat": "Node",
-                "name": f"{name}_kernel_time",
-                "ts": start,
-                "dur": duration,
-                "args": {"op_name": operator},
-            }
-            for name, operator, start, duration in run
+            event(f"{name}_kernel_time", *times, op_name=operator)
+            if name
+            else event("SequentialExecutor::Execute", *times)
+            for name, operator, *times in run
         ]
-        events.append({"cat": "Session", "name": "model_run", "ts": 0, "dur": 10**6, "args": {}})
+        events.append(event("SequentialExecutor::Execute", 0, 10**6))
+        events.append(event("model_run", 0, 10**6))
     path.write_text("[\n" + ",\n".join(map(json.dumps, events)) + "\n]\n")
     return path
 
@@ -125,7 +174,10 @@ def test_times_are_medians_without_those_of_nodes_inside(tmp_path: Path) -> None
             ("before", "Conv", 0, 1000 * slower),
             ("inner", "LayerNormalization", 6000, 200 * slower),
             ("add", "Add", 7000, 100 * slower),
+            ("", "", 6000, 1500),
             ("inner", "LayerNormalization", 8000, 400 * slower),
+            ("add", "Add", 8500, 0),
+            ("", "", 8000, 1500),
             ("loop", "Loop", 5000, 5000 * slower),
         ]
 

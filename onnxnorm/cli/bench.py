@@ -89,7 +89,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 def _norm_row(norm: NormTime) -> tuple[str, ...]:
     more = [f"{norm.nodes} nodes"] * (norm.nodes > 1) + [f"{norm.calls} calls"] * (norm.calls > 1)
     return (
-        norm.name,
+        norm.name + (f" (in {norm.inside})" if norm.inside else ""),
         norm.operator + (f" ({', '.join(more)})" if more else ""),
         f"{norm.input_type} {layers.shape_text(norm.input_shape)}",
         f"{norm.milliseconds:.3f}",

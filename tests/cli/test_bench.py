@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import onnx
+import onnx.parser
 import pytest
 
 from tests.graph.fusion.graphs import parsed
@@ -41,6 +42,19 @@ def test_a_row_for_each_norm_and_where_the_rest_goes(onnxnorm_cli, path):
     assert softmax.split()[0] == "Softmax"
     assert summary.startswith(f"{path}: x float32 (1,6,8), 1 thread; its norms take ")
     assert f"; {path} takes " in summary
+
+
+def test_a_norm_in_a_subgraph_is_told_with_the_node_that_holds_it(onnxnorm_cli, tmp_path):
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 18]> graph (bool b, float[2,8] x, float[8] s)'
+        """=> (float[2,8] y) { [choice] y = If (b) <
+            then_branch = one () => (float[2,8] t) { [norm] t = LayerNormalization (x, s) },
+            else_branch = other () => (float[2,8] e) { [norm] e = LayerNormalization (x, s) }
+        > }"""
+    )
+    onnx.save(model, tmp_path / "if.onnx")
+    outcome = onnxnorm_cli("bench", tmp_path / "if.onnx", *QUICK)
+    assert outcome.out.splitlines()[1].startswith("norm (in either branch of choice)  Layer")
 
 
 def test_json_is_all_there_is_on_stdout(onnxnorm_cli, path):
