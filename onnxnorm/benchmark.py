@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnx.parser
 import onnxruntime
 
 from onnxnorm import feeding, latency, modelfile, node_times
 from onnxnorm.errors import VerificationError
 from onnxnorm.latency import Timing
 from onnxnorm.memory_copy import MemoryCopy
-from onnxnorm.node_times import NodeTimes, NormTime
+from onnxnorm.node_times import NodeTimes, NormTime, ProfilerTime
 from onnxnorm.parity import inputs
 from onnxnorm.parity.inputs import InputSpec
 from onnxnorm.provider_choice import CPU
@@ -33,6 +35,10 @@ _DTYPES = {
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 _FILE, _OTHER, _PROFILED = "file", "other", "profiled"
+# Models of norms of one element, whose time is known without the profiler as well.
+_ONE, _SEVERAL, _SEVERAL_PROFILED = "one small norm", "small norms", "small norms, profiled"
+_SEVERAL_NORMS = 32
+_ONE_ELEMENT = {name: np.ones(1, np.float32) for name in ("x0", "scale")}
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,10 @@ class Benchmark:
         inputs: dtype and shape of what it was run on, by name.
         settings: how it was timed.
         whole: the time of one run, not profiled.
-        nodes: where the time of a run goes, by the profiler, which itself takes some.
+        nodes: where the time of a run goes, by the profiler; its own time, as far as it is known,
+            is taken off.
         other: the file to compare with, where there is one.
-        notes: what a session warned of.
+        notes: what a session warned of, and which figures are rough.
     """
 
     file: str
@@ -145,8 +152,11 @@ def bench(
         profiled = _session(file, settings, os.path.join(folder, "measured"))
         functions[_PROFILED] = _runner(profiled, file, arrays)
         functions |= {_copy(size): copy for size, copy in copies.items()}
+        small = _small_norms(settings, folder)
+        functions |= {name: _runner(each, name, _ONE_ELEMENT) for name, each in small.items()}
         times = latency.measure(functions, settings.rounds, advance)
-        nodes = node_times.read(profiled.end_profiling(), layers)
+        profiler = _profiler_time(times, small[_SEVERAL_PROFILED].end_profiling())
+        nodes = node_times.read(profiled.end_profiling(), layers, profiler)
     floors = {
         size: float(np.median(times[_copy(size)])) / copy.copies for size, copy in copies.items()
     }
@@ -157,11 +167,13 @@ def bench(
         whole=latency.timing(times[_FILE]),
         nodes=replace(nodes, norms=tuple(_with_floor(norm, floors) for norm in nodes.norms)),
         other=None if against is None else _other(against, times[_OTHER], times[_FILE]),
-        notes=tuple(dict.fromkeys(str(warning.message) for warning in told)),
+        notes=(*dict.fromkeys(str(warning.message) for warning in told), *_rough(nodes)),
     )
 
 
-def _session(file: StrPath, settings: Settings, profile_prefix: str = "") -> InferenceSession:
+def _session(
+    file: StrPath | onnx.ModelProto, settings: Settings, profile_prefix: str = ""
+) -> InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     # Otherwise the pool of one competitor goes on spinning in the turn of the next.
@@ -281,6 +293,48 @@ def _bytes_moved(
             "be compared with, by --against"
         )
     return {norm.bytes_moved for norm in norms if norm.bytes_moved}
+
+
+def _small_norms(settings: Settings, folder: str) -> dict[str, InferenceSession]:
+    return {
+        _ONE: _session(_norms_in_a_row(1), settings),
+        _SEVERAL: _session(_norms_in_a_row(_SEVERAL_NORMS), settings),
+        _SEVERAL_PROFILED: _session(
+            _norms_in_a_row(_SEVERAL_NORMS), settings, os.path.join(folder, "small")
+        ),
+    }
+
+
+def _norms_in_a_row(count: int) -> onnx.ModelProto:
+    nodes = "".join(
+        f"x{place + 1} = onnxnorm.LayerNormalization <axes = [-1]> (x{place}, scale, scale)\n"
+        for place in range(count)
+    )
+    return onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18, "onnxnorm" : 1]> '
+        f"norms (float[1] x0, float[1] scale) => (float[1] x{count}) {{ {nodes} }}"
+    )
+
+
+def _profiler_time(times: Mapping[str, Array], profile: str) -> ProfilerTime:
+    one, several, profiled = (
+        float(np.median(times[name])) for name in (_ONE, _SEVERAL, _SEVERAL_PROFILED)
+    )
+    told = node_times.read(profile, {}).milliseconds / _SEVERAL_NORMS
+    counted = told - (several - one) / (_SEVERAL_NORMS - 1)
+    return ProfilerTime(
+        max(0.0, counted), max(0.0, (profiled - several) / _SEVERAL_NORMS - counted)
+    )
+
+
+def _rough(nodes: NodeTimes) -> Iterator[str]:
+    own = nodes.profiler.counted
+    rough = [norm for norm in nodes.norms if norm.milliseconds < own * norm.calls * norm.nodes]
+    if rough:
+        yield (
+            f"the profiler's own time, {own:.4f} ms for each node, is taken off; rough figures for "
+            f"{len(rough)} of {len(nodes.norms)} norms, which take less than that"
+        )
 
 
 def _copy(size: int) -> str:

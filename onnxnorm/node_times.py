@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -63,6 +63,19 @@ class NormTime:
 
 
 @dataclass(frozen=True)
+class ProfilerTime:
+    """What the profiler itself takes of the time of each node, in milliseconds.
+
+    Attributes:
+        counted: the part that it tells as the node's.
+        between: the rest; of a node in a subgraph, it is told as that of the node that holds it.
+    """
+
+    counted: float = 0.0
+    between: float = 0.0
+
+
+@dataclass(frozen=True)
 class NodeTimes:
     """Where the time of a run goes. Times and shares are medians over the runs.
 
@@ -75,6 +88,7 @@ class NodeTimes:
         norm_share: the part of the time of all nodes that norms take.
         others: milliseconds of the other nodes by operator, the largest first.
         runs: how many were looked at.
+        profiler: what the profiler takes, which is taken off all times above.
     """
 
     norms: tuple[NormTime, ...]
@@ -83,6 +97,7 @@ class NodeTimes:
     norm_share: float
     others: Mapping[str, float]
     runs: int
+    profiler: ProfilerTime
 
 
 def layers(model: onnx.ModelProto) -> dict[str, str]:
@@ -99,25 +114,30 @@ def layers(model: onnx.ModelProto) -> dict[str, str]:
     }
 
 
-def read(profile: str | os.PathLike[str], layer_of: Mapping[str, str]) -> NodeTimes:
+def read(
+    profile: str | os.PathLike[str],
+    layer_of: Mapping[str, str],
+    profiler: ProfilerTime = ProfilerTime(),
+) -> NodeTimes:
     """What a profile tells of the runs of a model.
 
     Args:
         profile: the file that a session's ``end_profiling()`` names.
         layer_of: what `layers` tells of the model.
+        profiler: what is to be taken off.
 
     Raises:
         VerificationError: no whole run is in it: the profiler keeps a million events.
     """
     norms: dict[_Norm, list[_Execution]] = {}
     operators: dict[str, None] = {}
-    runs: list[Counter[_Norm | str]] = []
+    runs: list[dict[_Norm | str, float]] = []
     branches: dict[_Graph, list[str]] = {}
     for run in _runs(profile):
-        taken: Counter[_Norm | str] = Counter()
-        for execution in _executions(run, branches):
+        taken: dict[_Norm | str, float] = defaultdict(float)
+        for execution in _executions(run, branches, profiler):
             norm = _norm(execution, layer_of)
-            taken[norm or execution.operator] += execution.microseconds
+            taken[norm or execution.operator] += execution.milliseconds
             if runs:  # the inputs are the same, so all runs execute the same nodes
                 continue
             if norm is None:
@@ -131,11 +151,11 @@ def read(profile: str | os.PathLike[str], layer_of: Mapping[str, str]) -> NodeTi
         )
 
     def milliseconds(of: Iterable[_Norm | str]) -> NDArray[np.float64]:
-        return np.array([sum(taken[each] for each in of) for taken in runs]) / 1e3
+        return np.array([sum(taken[each] for each in of) for taken in runs])
 
     all_norms = milliseconds(norms)
     total = all_norms + milliseconds(operators)
-    total = np.maximum(total, 1e-3)  # the profiler's resolution
+    total = np.maximum(total, 1e-6)  # nothing may be left of it
     others = {operator: _median(milliseconds([operator])) for operator in operators}
     return NodeTimes(
         norms=tuple(
@@ -147,6 +167,7 @@ def read(profile: str | os.PathLike[str], layer_of: Mapping[str, str]) -> NodeTi
         norm_share=_median(all_norms / total),
         others=dict(sorted(others.items(), key=lambda entry: -entry[1])),
         runs=len(runs),
+        profiler=profiler,
     )
 
 
@@ -165,6 +186,11 @@ class _Node:
     @property
     def name(self) -> str:
         return str(self.event["name"]).removesuffix(_SUFFIX)
+
+    @property
+    def milliseconds(self) -> float:
+        """Of the node, those inside and the profiler's own."""
+        return float(self.event["dur"]) / 1e3
 
 
 def _runs(profile: str | os.PathLike[str]) -> Iterator[list[_Node]]:
@@ -210,13 +236,16 @@ class _Execution:
     name: str
     graph: _Graph
     operator: str
-    microseconds: int
+    milliseconds: float
     inputs: Sequence[Mapping[str, Sequence[int]]]
     outputs: Sequence[Mapping[str, Sequence[int]]]
 
 
 def _executions(
-    nodes: Sequence[_Node], branches: dict[_Graph, list[str]], graph: _Graph = ()
+    nodes: Sequence[_Node],
+    branches: dict[_Graph, list[str]],
+    profiler: ProfilerTime,
+    graph: _Graph = (),
 ) -> Iterator[_Execution]:
     """The nodes, each after those inside.
 
@@ -224,24 +253,25 @@ def _executions(
         nodes: of an execution of a graph.
         branches: names of the nodes in the first branch found of each If, added to: branches have
             no names of their own.
+        profiler: what is to be taken off.
         graph: what the graph is called.
     """
     for node in nodes:
         arguments = node.event["args"]
-        inside = 0
+        milliseconds = node.milliseconds - profiler.counted
         for inner in node.graphs:
             called = node.name
             if arguments["op_name"] == "If":
                 names = [n.name for n in inner]
                 is_first = branches.setdefault((*graph, node.name), names) == names
                 called = f"{'either' if is_first else 'another'} branch of {called}"
-            yield from _executions(inner, branches, (*graph, called))
-            inside += sum(n.event["dur"] for n in inner)
+            yield from _executions(inner, branches, profiler, (*graph, called))
+            milliseconds -= sum(n.milliseconds + profiler.between for n in inner)
         yield _Execution(
             node.name,
             graph,
             arguments["op_name"],
-            max(0, node.event["dur"] - inside),
+            max(0.0, milliseconds),
             arguments.get("input_type_shape", ()),
             arguments.get("output_type_shape", ()),
         )

@@ -13,6 +13,7 @@ import pytest
 
 from onnxnorm import MissingDependencyError, ModelFileError, VerificationError, benchmark
 from onnxnorm.benchmark import Settings
+from onnxnorm.node_times import ProfilerTime
 from tests.graph.fusion.graphs import as_type, parsed
 
 QUICK = Settings(threads=1, rounds=1)
@@ -49,7 +50,6 @@ def test_all_that_it_finds(path: Path, tmp_path: Path) -> None:
     assert found.other.file == str(plain)
     assert 0 < found.other.first_quartile <= found.other.times_as_long
     assert found.other.times_as_long <= found.other.third_quartile
-    assert found.notes == ()
     assert told[-1] == 1
     assert json.loads(json.dumps(found.to_dict()))["nodes"]["norms"][0]["name"] == "norm"
 
@@ -142,8 +142,31 @@ def test_what_a_session_warns_of_is_a_note(path: Path, monkeypatch: pytest.Monke
         raise KeyError("broken")
 
     monkeypatch.setattr("onnxnorm.graph.fusion.in_memory.optimized", broken)
-    (note,) = benchmark.bench(path, None, QUICK).notes
+    note = benchmark.bench(path, None, QUICK).notes[0]
     assert "runs as it is" in note
+
+
+def test_nodes_take_no_longer_than_the_whole(tmp_path: Path) -> None:
+    """Most of what the profiler tells of so small norms is its own time."""
+    count = 50
+    lines = [f"x{place + 1} = NORM (x{place}, s, b)" for place in range(count)]
+    model = parsed("\n".join(lines), inputs="float[N,6,8] x0", outputs=f"float[N,6,8] x{count}")
+    found = benchmark.bench(saved(model, tmp_path / "m.onnx"), None, Settings(1, rounds=5))
+    assert len(found.nodes.norms) == count
+    assert 0 < found.nodes.milliseconds < found.whole.median
+    assert found.nodes.profiler.counted > 0
+    assert found.nodes.profiler.between > 0
+
+
+@pytest.mark.parametrize(("counted", "notes"), [(0.0, 0), (100.0, 1)])
+def test_norms_that_take_less_than_the_profiler_are_told_of(
+    path: Path, monkeypatch: pytest.MonkeyPatch, counted: float, notes: int
+) -> None:
+    monkeypatch.setattr(benchmark, "_profiler_time", lambda *_: ProfilerTime(counted))
+    found = benchmark.bench(path, None, QUICK)
+    assert (found.nodes.norms[0].milliseconds > 0) is not bool(notes)
+    assert len(found.notes) == notes
+    assert all("rough figures for 1 of 1 norms" in note for note in found.notes)
 
 
 def refused(file: Path, told: str, settings: Settings = QUICK, given: object = None) -> None:

@@ -16,7 +16,7 @@ import pytest
 from onnxnorm import NormSpec, VerificationError, node_times, register
 from onnxnorm.graph import native, records
 from onnxnorm.graph.records import LayerRecord
-from onnxnorm.node_times import NodeTimes
+from onnxnorm.node_times import NodeTimes, ProfilerTime
 
 RUNS = 3
 LOOP = """
@@ -168,19 +168,20 @@ def write(path: Path, *runs: list[tuple[str, str, int, int]]) -> Path:
     return path
 
 
-def test_times_are_medians_without_those_of_nodes_inside(tmp_path: Path) -> None:
-    def run(slower: int) -> list[tuple[str, str, int, int]]:
-        return [
-            ("before", "Conv", 0, 1000 * slower),
-            ("inner", "LayerNormalization", 6000, 200 * slower),
-            ("add", "Add", 7000, 100 * slower),
-            ("", "", 6000, 1500),
-            ("inner", "LayerNormalization", 8000, 400 * slower),
-            ("add", "Add", 8500, 0),
-            ("", "", 8000, 1500),
-            ("loop", "Loop", 5000, 5000 * slower),
-        ]
+def run(slower: int) -> list[tuple[str, str, int, int]]:
+    return [
+        ("before", "Conv", 0, 1000 * slower),
+        ("inner", "LayerNormalization", 6000, 200 * slower),
+        ("add", "Add", 7000, 100 * slower),
+        ("", "", 6000, 1500),
+        ("inner", "LayerNormalization", 8000, 400 * slower),
+        ("add", "Add", 8500, 0),
+        ("", "", 8000, 1500),
+        ("loop", "Loop", 5000, 5000 * slower),
+    ]
 
+
+def test_times_are_medians_without_those_of_nodes_inside(tmp_path: Path) -> None:
     found = node_times.read(write(tmp_path / "p.json", run(1), run(9), run(2)), {})
     assert found.milliseconds == 12
     assert found.norm_milliseconds == pytest.approx(1.2)
@@ -189,6 +190,16 @@ def test_times_are_medians_without_those_of_nodes_inside(tmp_path: Path) -> None
     assert list(found.others) == ["Loop", "Conv", "Add"]
     (norm,) = found.norms
     assert (norm.calls, norm.milliseconds, norm.share) == pytest.approx((2, 1.2, 0.1))
+
+
+def test_the_profilers_own_time_is_taken_off(tmp_path: Path) -> None:
+    own = ProfilerTime(counted=0.1, between=0.2)
+    found = node_times.read(write(tmp_path / "p.json", run(1)), {}, own)
+    assert found.profiler == own
+    assert found.norm_milliseconds == pytest.approx(0.2 + 0.4 - 2 * 0.1)
+    loop = 5 - 0.1 - (0.2 + 0.1 + 0.4) - 4 * 0.2
+    assert found.others == pytest.approx({"Loop": loop, "Conv": 0.9, "Add": 0})
+    assert found.milliseconds == pytest.approx(0.4 + loop + 0.9)
 
 
 def test_a_profile_without_a_whole_run_is_refused(tmp_path: Path) -> None:

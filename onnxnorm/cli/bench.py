@@ -47,7 +47,8 @@ def bench(
 ) -> None:
     """Time an ONNX file on the CPU: whole, its norms, and the floor of these.
 
-    The floor of a norm is the time of a copy that moves as many bytes.
+    The floor of a norm is the time of a copy that moves as many bytes. What the profiler itself
+    takes of a node's time is measured and taken off.
     """
     from onnxnorm import benchmark
 
@@ -92,7 +93,7 @@ def _norm_row(norm: NormTime) -> tuple[str, ...]:
         norm.name + (f" (in {norm.inside})" if norm.inside else ""),
         norm.operator + (f" ({', '.join(more)})" if more else ""),
         f"{norm.input_type} {layers.shape_text(norm.input_shape)}",
-        f"{norm.milliseconds:.3f}",
+        f"{norm.milliseconds:.4f}",
         f"{norm.share:.1%}",
         f"{norm.floor:.4f}" if norm.floor else "",
         f"{norm.milliseconds / norm.floor:.2f}" if norm.floor else "",
