@@ -125,6 +125,8 @@ def clip(argument: Form, low: float, high: float) -> Form:
     factor = varying.terms[0][1]
     inner = varying * (1 / factor)
     bounds = sorted(((low - offset) / factor, (high - offset) / factor))
+    if any(map(math.isnan, bounds)):
+        raise NoFormula
     atom = inner.atom
     if atom is not None and atom.function == "Clip" and atom.argument is not None:
         bounds = [min(max(bound, bounds[0]), bounds[1]) for bound in atom.parameters]

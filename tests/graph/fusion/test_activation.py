@@ -229,6 +229,12 @@ def test_the_part_that_others_do_not_need_is_taken() -> None:
     assert_same(before, after)
 
 
+def test_a_bound_that_is_no_number_stays() -> None:
+    before = parsed(NORM + "r = Relu (v)\n y = Clip <min = 0.0> (r)", opset=10)
+    before.graph.node[-1].attribute[0].f = float("nan")
+    assert operators(fused(before)[0]) == "LayerNormalization Clip"
+
+
 def test_an_overridable_initializer_is_no_constant() -> None:
     before = parsed(
         NORM + "y = Min (v, limit)",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxnorm.graph.fusion import elementwise
-from onnxnorm.graph.fusion.expression import Atom, Form, NoFormula, X, as_form
+from onnxnorm.graph.fusion.expression import Atom, Form, NoFormula, X, as_form, relu
 from onnxnorm.graph.fusion.formulas import recognize
 from onnxnorm.opset.activations import ACTIVATIONS
 from tests.graph.fusion.evaluation import Array
@@ -122,6 +122,8 @@ def test_form_and_operators_agree(data: st.DataObject) -> None:
         ("Pow", [X, as_form(0.5)]),
         ("Pow", [as_form(2.0), X]),
         ("Clip", [X, as_form(6.0), as_form(0.0)]),
+        ("Clip", [relu(X), as_form(math.nan)]),
+        ("Clip", [relu(X), as_form(1.0), as_form(math.nan)]),
         ("Max", [X, X, X]),
         ("Max", [X, X * -1.0]),
         ("Cast", [X]),
