@@ -1,63 +1,22 @@
 """The command line, one file per command.
 
-Exit status: 0 done or in parity, 1 not in parity, 2 bad usage or an input that cannot be used.
+Exit status: 0 done or in parity, 1 not in parity, 2 bad usage or an input that cannot be used,
+128 and the number of the signal that ended it: 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import typer
-
-import onnxnorm
-from onnxnorm.cli import terminal
-from onnxnorm.cli.bench import bench
-from onnxnorm.cli.convert import convert
-from onnxnorm.cli.info import info
-from onnxnorm.cli.inspect import inspect
-from onnxnorm.cli.optimize import optimize
-from onnxnorm.cli.verify import verify
-from onnxnorm.errors import OnnxNormError
-
-# click's UsageError, which newer releases of Typer carry in a copy of their own.
-_USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
-_INTERRUPTED, _READER_GONE = 130, 141
-
-app = typer.Typer(
-    help="Keras normalization layers as single, fused, verified ONNX nodes.",
-    add_completion=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for _command, _example in (
-    (convert, "onnxnorm convert model.h5 -o model.onnx"),
-    (verify, "onnxnorm verify model.h5 model.onnx --samples 64"),
-    (optimize, "onnxnorm optimize model.onnx --this-cpu -o fast.onnx"),
-    (bench, "onnxnorm bench model.onnx --against other.onnx --batch 8"),
-    (inspect, "onnxnorm inspect model.onnx"),
-    (info, "onnxnorm info"),
-):
-    app.command(epilog=f"Example: {_example}")(_command)
+_ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"onnxnorm {onnxnorm.__version__}")
-        raise typer.Exit
-
-
-@app.callback(epilog="Example: onnxnorm convert model.h5 -o model.onnx")
-def _options(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks and library logs. [ONNXNORM_DEBUG=1]")
-    ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Version.")
-    ] = False,
-) -> None: ...
+class _Ended(BaseException):
+    """By a signal. No KeyboardInterrupt, which Typer takes for itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,33 +29,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exception: what went wrong, but only with ``--debug`` or ``ONNXNORM_DEBUG=1``; without,
             one line on stderr tells of it.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    # Taken out here, so that it may stand anywhere.
-    if "--debug" in given:
-        given.remove("--debug")
-        os.environ[terminal.DEBUG_VARIABLE] = "1"
     try:
-        return int(app(given, prog_name="onnxnorm", standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
-        terminal.complain("interrupted")
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _READER_GONE
-    except Exception as error:
-        if terminal.debugging():
-            raise
-        terminal.complain(_explanation(error))
-        return 2
+        with _ended_by_signals():
+            from onnxnorm.cli import app  # takes a while, in which signals come too
+
+            return app.run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+    except _Ended as ended:
+        (number,) = ended.args
+        print(f"onnxnorm: error: {_ENDS[number]}", file=sys.stderr)
+        return 128 + int(number)
 
 
-def _explanation(error: Exception) -> str:
-    if isinstance(error, OnnxNormError):
-        return str(error)
-    if isinstance(error, _USAGE_ERROR):
-        context = error.ctx
-        command = context.command_path if context else "onnxnorm"
-        return f"{error.format_message()} See: {command} --help"
-    name = type(error).__name__
-    return f"unexpected {name}: {error} (a fault of onnxnorm: --debug shows where it happened)"
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Signals raise `_Ended`, so that what is temporary is removed; ignored ones stay ignored."""
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(signal.Signals(number))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ENDS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -142,10 +142,10 @@ def _output_to(descriptor: int) -> Iterator[None]:
     """
     streams = {1: sys.stdout, 2: sys.stderr}
     kept = {number: os.dup(number) for number in streams}
-    for number, stream in streams.items():
-        stream.flush()
-        os.dup2(descriptor, number)
     try:
+        for number, stream in streams.items():
+            stream.flush()
+            os.dup2(descriptor, number)
         yield
     finally:
         for number, stream in streams.items():

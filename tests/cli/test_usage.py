@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,58 @@ def test_debug_may_stand_anywhere(onnxnorm_cli, monkeypatch):
     monkeypatch.setenv("ONNXNORM_DEBUG", "0")
     assert onnxnorm_cli("info", "--debug").status == 0
     assert os.environ["ONNXNORM_DEBUG"] == "1"
+
+
+# As a shell starts it, whatever the tests were started with.
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.{handler})
+from onnxnorm.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+USUAL = "default_int_handler"
+
+
+@pytest.mark.parametrize(("number", "word"), [("SIGINT", "interrupted"), ("SIGTERM", "terminated")])
+def test_a_signal_ends_it_and_nothing_temporary_stays(tmp_path, norm_file, number, word):
+    path = os.pathsep.join([str(Path(onnxnorm.__file__).parents[1]), *sys.path[1:]])
+    arguments = ("bench", norm_file, "--no-optimize", "--rounds", "1000000")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(handler=USUAL), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("onnxnorm-*/*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.Signals[number])
+    assert process.communicate(timeout=60)[1] == f"onnxnorm: error: {word}\n"
+    assert process.returncode == 128 + signal.Signals[number]
+    assert not list(tmp_path.glob("onnxnorm-*"))
+
+
+@pytest.mark.parametrize(
+    ("module", "handler", "status", "told"),
+    [
+        ("typer", USUAL, 130, "onnxnorm: error: interrupted\n"),
+        ("onnx", USUAL, 130, "onnxnorm: error: interrupted\n"),
+        ("typer", "SIG_IGN", 7, ""),
+    ],
+)
+def test_interrupts_while_it_imports(tmp_path, norm_file, module, handler, status, told):
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT); raise SystemExit(7)"
+    (tmp_path / f"{module}.py").write_text(interrupt)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM.format(handler=handler)}"
+    done = python("-c", code, "optimize", str(norm_file), "-o", str(tmp_path / "fast.onnx"))
+    assert (done.returncode, done.stderr) == (status, told)
+
+
+def test_handlers_of_signals_are_put_back(onnxnorm_cli):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert onnxnorm_cli("--version").status == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_colours_are_for_terminals(norm_file):
