@@ -29,33 +29,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exception: what went wrong, but only with ``--debug`` or ``ONNXNORM_DEBUG=1``; without,
             one line on stderr tells of it.
     """
-    try:
-        with _ended_by_signals():
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    status = 0
+    with _ended_by_signals() as signals:
+        try:
             from onnxnorm.cli import app  # takes a while, in which signals come too
 
-            return app.run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
-    except _Ended as ended:
-        (number,) = ended.args
+            status = app.run(given, signals)
+        except BaseException:  # extension modules make something else of `_Ended`, or nothing
+            if not signals:
+                raise
+    for number in signals[:1]:
         print(f"onnxnorm: error: {_ENDS[number]}", file=sys.stderr)
-        return 128 + int(number)
+        return 128 + number
+    return status
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Signals raise `_Ended`, so that what is temporary is removed; ignored ones stay ignored."""
+def _ended_by_signals() -> Iterator[list[signal.Signals]]:
+    """Signals raise `_Ended`, so that what is temporary is removed; ignored ones stay ignored.
+
+    Yields:
+        those that came.
+    """
+    came: list[signal.Signals] = []
 
     def end(number: int, _: object) -> None:
-        raise _Ended(signal.Signals(number))
+        came.append(signal.Signals(number))
+        raise _Ended
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
     before = {number: signal.getsignal(number) for number in _ENDS}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
             signal.signal(number, end)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -56,8 +57,13 @@ def _options(
 ) -> None: ...
 
 
-def run(given: list[str]) -> int:
-    """Runs a command; see `onnxnorm.cli.main`."""
+def run(given: list[str], signals: Sequence[int]) -> int:
+    """Runs a command; see `onnxnorm.cli.main`.
+
+    Args:
+        given: its name and arguments.
+        signals: those that came meanwhile: then what went wrong is raised.
+    """
     # Taken out here, so that it may stand anywhere.
     if "--debug" in given:
         given.remove("--debug")
@@ -69,7 +75,7 @@ def run(given: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _READER_GONE
     except Exception as error:
-        if terminal.debugging():
+        if signals or terminal.debugging():
             raise
         terminal.complain(_explanation(error))
         return 2

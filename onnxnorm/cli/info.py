@@ -34,7 +34,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show versions, execution providers, the native library and the processor."""
-    facts = _facts()
+    with terminal.working("looking around"):
+        facts = _facts()
     if as_json:
         terminal.show_json(facts)
     else:

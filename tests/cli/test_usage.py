@@ -154,11 +154,20 @@ def test_a_signal_ends_it_and_nothing_temporary_stays(tmp_path, norm_file, numbe
     ],
 )
 def test_interrupts_while_it_imports(tmp_path, norm_file, module, handler, status, told):
-    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT); raise SystemExit(7)"
+    interrupt = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(7)"
     (tmp_path / f"{module}.py").write_text(interrupt)
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM.format(handler=handler)}"
     done = python("-c", code, "optimize", str(norm_file), "-o", str(tmp_path / "fast.onnx"))
     assert (done.returncode, done.stderr) == (status, told)
+
+
+def test_an_interrupt_that_an_import_made_something_else_of(tmp_path):
+    """As ONNX Runtime's extension module does."""
+    interrupt = "import os, signal\ntry:\n os.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "onnxruntime.py").write_text(f"{interrupt}except BaseException:\n 1 / 0")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM.format(handler=USUAL)}"
+    done = python("-c", code, "info")
+    assert (done.returncode, done.stderr) == (130, "onnxnorm: error: interrupted\n")
 
 
 def test_handlers_of_signals_are_put_back(onnxnorm_cli):
