@@ -133,7 +133,7 @@ def bench(
         RuntimeLibraryError: the native library is missing or does not load.
         MissingDependencyError: bfloat16 inputs cannot be exchanged with Python.
     """
-    layers = node_times.layers(modelfile.load(file, weights=False))
+    layers = node_times.layers(modelfile.load(file, weights=False), str(file))
     with (
         tempfile.TemporaryDirectory(prefix="onnxnorm-") as folder,
         warnings.catch_warnings(record=True) as told,

@@ -100,15 +100,19 @@ class NodeTimes:
     profiler: ProfilerTime
 
 
-def layers(model: onnx.ModelProto) -> dict[str, str]:
+def layers(model: onnx.ModelProto, name: str = "the model") -> dict[str, str]:
     """The layer of each node that is one of several standard ones that a layer became.
+
+    Args:
+        model: the model.
+        name: what an error calls it.
 
     Raises:
         ModelFileError: the model's layer records are damaged.
     """
     return {
         node: record.name
-        for record in records.read(model)
+        for record in records.read(model, name)
         if record.lowering == "native"
         for node in record.nodes
     }

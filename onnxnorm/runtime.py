@@ -159,7 +159,7 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         asked = list(provider_choice.default() if providers is None else providers)
         source = _source(path_or_bytes)
         name = source if isinstance(source, str) else "model"
-        target = cpu_target.of_metadata(in_memory.header_of(source).metadata)
+        target = cpu_target.of_metadata(in_memory.header_of(source).metadata, name)
         if target is not None:
             cpu_kind.check(target, name)
             optimize = False  # it is, and runs nowhere else

@@ -40,7 +40,7 @@ def for_this_cpu(
         ModelFileError: ONNX Runtime cannot load it, or it is for some kind of CPU already.
         RuntimeLibraryError: the native library is missing or does not load.
     """
-    before = cpu_target.read(model)
+    before = cpu_target.read(model, source)
     if before is not None:
         raise ModelFileError(
             f"{source}: is already optimized for {before}: give the file that it was made of"

@@ -13,6 +13,7 @@ import pytest
 
 from onnxnorm import MissingDependencyError, ModelFileError, VerificationError, benchmark
 from onnxnorm.benchmark import Settings
+from onnxnorm.graph import records
 from onnxnorm.node_times import ProfilerTime
 from tests.graph.fusion.graphs import as_type, parsed
 
@@ -241,6 +242,13 @@ def test_files_that_are_none(path: Path, tmp_path: Path) -> None:
             benchmark.bench(file, against, QUICK)
     with pytest.raises(ModelFileError, match=r"absent\.onnx: no such"):
         benchmark.bench(path, tmp_path / "absent.onnx", QUICK)
+
+
+def test_layer_records_that_are_damaged(tmp_path: Path) -> None:
+    model = parsed("[norm] y = NORM (x, s, b)")
+    model.metadata_props.add(key=records.METADATA_KEY, value="{")
+    with pytest.raises(ModelFileError, match=r"m\.onnx: the metadata 'onnxnorm.layers'"):
+        benchmark.bench(saved(model, tmp_path / "m.onnx"), None, QUICK)
 
 
 def test_external_tensors_that_are_missing(tmp_path: Path) -> None:

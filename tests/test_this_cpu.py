@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -359,15 +360,20 @@ def test_what_was_made_for_a_cpu_is_not_made_again(path: Path) -> None:
     assert onnxnorm.optimize(path) == modelfile.load(path)
 
 
-def test_metadata_that_tell_of_no_cpu(path: Path) -> None:
+def test_metadata_that_tell_of_no_cpu(path: Path, tmp_path: Path) -> None:
     model = modelfile.load(path)
     for entry in model.metadata_props:
         if entry.key == cpu_target.METADATA_KEY:
             entry.value = json.dumps({"channel_block": "many"})
-    with pytest.raises(onnxnorm.ModelFileError, match="tell of no kind of CPU"):
-        onnxnorm.InferenceSession(model)
-    (problem,) = onnxnorm.inspect(model).problems
-    assert "'onnxnorm.cpu' tell of no kind of CPU" in problem
+    damaged = tmp_path / "damaged.onnx"
+    modelfile.save(model, damaged)
+    told = r"damaged\.onnx: the metadata 'onnxnorm\.cpu' tell of no kind of CPU"
+    with pytest.raises(onnxnorm.ModelFileError, match=told):
+        onnxnorm.InferenceSession(damaged)
+    with pytest.raises(onnxnorm.ModelFileError, match=told):
+        onnxnorm.optimize(damaged, this_cpu=True)
+    (problem,) = onnxnorm.inspect(damaged).problems
+    assert re.search(told, problem)
 
 
 def test_inspect_tells_of_the_cpu(path: Path) -> None:

@@ -49,9 +49,9 @@ def optimize(
             from onnxnorm.this_cpu import for_this_cpu
 
             proto, in_blocks = for_this_cpu(proto, str(model))
+        target = cpu_target.read(proto, str(model))
         modelfile.save(proto, output)
     after = len(proto.graph.node)
-    target = cpu_target.read(proto)
     if as_json:
         terminal.show_json(
             {

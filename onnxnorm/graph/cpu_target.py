@@ -32,16 +32,20 @@ class CpuTarget:
         )
 
 
-def read(model: onnx.ModelProto) -> CpuTarget | None:
+def read(model: onnx.ModelProto, name: str = "the model") -> CpuTarget | None:
     """The target of a model; None for one that runs anywhere.
+
+    Args:
+        model: the model.
+        name: what an error calls it.
 
     Raises:
         ModelFileError: there is one, but not such as `write` writes.
     """
-    return of_metadata({entry.key: entry.value for entry in model.metadata_props})
+    return of_metadata({entry.key: entry.value for entry in model.metadata_props}, name)
 
 
-def of_metadata(metadata: Mapping[str, str]) -> CpuTarget | None:
+def of_metadata(metadata: Mapping[str, str], name: str) -> CpuTarget | None:
     """The target that a model's metadata tell of; see `read`."""
     if METADATA_KEY not in metadata:
         return None
@@ -50,7 +54,7 @@ def of_metadata(metadata: Mapping[str, str]) -> CpuTarget | None:
         return CpuTarget(int(fields["channel_block"]), str(fields["onnxruntime"]))
     except (ValueError, TypeError, KeyError) as error:
         raise ModelFileError(
-            f"the metadata {METADATA_KEY!r} tell of no kind of CPU "
+            f"{name}: the metadata {METADATA_KEY!r} tell of no kind of CPU "
             f"({type(error).__name__}: {error})"
         ) from error
 

@@ -122,10 +122,13 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
     Raises:
         ModelFileError: the file is missing, damaged or not an ONNX file.
     """
-    proto = model if isinstance(model, onnx.ModelProto) else load(model, weights=False)
+    if isinstance(model, onnx.ModelProto):
+        proto, name = model, "the model"
+    else:
+        proto, name = load(model, weights=False), str(model)
     nodes = _nodes(proto)
     try:
-        layers, cpu = records.read(proto), cpu_target.read(proto)
+        layers, cpu = records.read(proto, name), cpu_target.read(proto, name)
     except ModelFileError as error:
         return Inspection((), nodes, (str(error),))
     names = {node.name for graph in all_graphs(proto.graph) for node in graph.node}

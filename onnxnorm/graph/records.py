@@ -80,8 +80,12 @@ class LayerRecord:
         )
 
 
-def read(model: onnx.ModelProto) -> tuple[LayerRecord, ...]:
+def read(model: onnx.ModelProto, name: str = "the model") -> tuple[LayerRecord, ...]:
     """The records in the model; none for a model from elsewhere.
+
+    Args:
+        model: the model.
+        name: what an error calls it.
 
     Raises:
         ModelFileError: there are records, but not such as `write` writes.
@@ -94,7 +98,7 @@ def read(model: onnx.ModelProto) -> tuple[LayerRecord, ...]:
                 )
             except (ValueError, TypeError, KeyError) as error:
                 raise ModelFileError(
-                    f"the metadata {METADATA_KEY!r} is no list of layer records "
+                    f"{name}: the metadata {METADATA_KEY!r} is no list of layer records "
                     f"({type(error).__name__}: {error})"
                 ) from error
     return ()

@@ -9,6 +9,7 @@ import onnx.parser
 import pytest
 
 from onnxnorm import cpu_kind, modelfile
+from onnxnorm.graph import cpu_target
 from tests.graph.fusion.graphs import operators, parsed
 
 
@@ -39,6 +40,19 @@ def test_json_is_all_there_is_on_stdout(onnxnorm_cli, path, tmp_path):
     told = json.loads(onnxnorm_cli("optimize", path, "-o", tmp_path / "fast.onnx", "--json").out)
     assert (told["nodes_before"], told["nodes"]) == (4, 3)
     assert [fusion["fused"] for fusion in told["fusions"]] == [["Relu"], []]
+
+
+@pytest.mark.parametrize("more", [(), ("--this-cpu",)])
+def test_metadata_that_tell_of_no_cpu_are_told_of_before_a_file_is_written(
+    onnxnorm_cli, path, tmp_path, more
+):
+    model = modelfile.load(path)
+    model.metadata_props.add(key=cpu_target.METADATA_KEY, value="many")
+    modelfile.save(model, path)
+    outcome = onnxnorm_cli("optimize", path, "-o", tmp_path / "fast.onnx", *more)
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"onnxnorm: error: {path}: the metadata 'onnxnorm.cpu' tell of")
+    assert not (tmp_path / "fast.onnx").exists()
 
 
 def test_the_file_may_take_its_own_place(onnxnorm_cli, path):

@@ -79,7 +79,9 @@ def optimize(
         return optimized
     from onnxnorm.this_cpu import for_this_cpu
 
-    return for_this_cpu(optimized)[0]
+    if isinstance(model, onnx.ModelProto):
+        return for_this_cpu(optimized)[0]
+    return for_this_cpu(optimized, os.fspath(model))[0]
 
 
 def _optimized(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
