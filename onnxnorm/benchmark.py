@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import onnxruntime
 
 from onnxnorm import feeding, latency, modelfile, node_times
 from onnxnorm.errors import VerificationError
+from onnxnorm.graph.nodes import all_graphs
 from onnxnorm.latency import Timing
 from onnxnorm.memory_copy import MemoryCopy
 from onnxnorm.node_times import NodeTimes, NormTime, ProfilerTime
@@ -93,7 +94,8 @@ class Benchmark:
         nodes: where the time of a run goes, by the profiler; its own time, as far as it is known,
             is taken off.
         other: the file to compare with, where there is one.
-        notes: what a session warned of, and which figures are rough.
+        notes: what a session warned of, which norms are not told apart from the other nodes, and
+            which figures are rough.
     """
 
     file: str
@@ -133,21 +135,22 @@ def bench(
         RuntimeLibraryError: the native library is missing or does not load.
         MissingDependencyError: bfloat16 inputs cannot be exchanged with Python.
     """
-    layers = node_times.layers(modelfile.load(file, weights=False), str(file))
+    model = modelfile.load(file, weights=False)
+    layers = node_times.layers(model, str(file))
     with (
         tempfile.TemporaryDirectory(prefix="onnxnorm-") as folder,
         warnings.catch_warnings(record=True) as told,
     ):
         warnings.simplefilter("always", RuntimeWarning)
         session = _session(file, settings)
-        arrays = _arrays(session, settings, given)
+        arrays = _arrays(session, settings, given, _of_unknown_rank(model))
         functions = {_FILE: _runner(session, file, arrays)}
         if against is not None:
             other = _session(against, settings)
             functions[_OTHER] = _runner(other, against, _renamed(arrays, other, against))
         copies = {
             size: MemoryCopy(size, settings.threads)
-            for size in _bytes_moved(file, arrays, settings, layers, folder)
+            for size in _bytes_moved(file, model, arrays, settings, layers, folder)
         }
         profiled = _session(file, settings, os.path.join(folder, "measured"))
         functions[_PROFILED] = _runner(profiled, file, arrays)
@@ -167,7 +170,11 @@ def bench(
         whole=latency.timing(times[_FILE]),
         nodes=replace(nodes, norms=tuple(_with_floor(norm, floors) for norm in nodes.norms)),
         other=None if against is None else _other(against, times[_OTHER], times[_FILE]),
-        notes=(*dict.fromkeys(str(warning.message) for warning in told), *_rough(nodes)),
+        notes=(
+            *dict.fromkeys(str(warning.message) for warning in told),
+            *_taken_apart(model, nodes.norms),
+            *_rough(nodes),
+        ),
     )
 
 
@@ -184,13 +191,28 @@ def _session(
     return InferenceSession(file, [CPU], options, settings.optimize)
 
 
-def _arrays(session: Any, settings: Settings, given: Any) -> dict[str, Array]:
+def _of_unknown_rank(model: onnx.ModelProto) -> set[str]:
+    """The inputs that can have any rank: to ONNX Runtime's Python they are scalars."""
+    return {
+        value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")
+    }
+
+
+def _arrays(
+    session: Any, settings: Settings, given: Any, of_unknown_rank: Set[str]
+) -> dict[str, Array]:
     values = session.get_inputs()
     if given is not None:
         specs = [InputSpec(value.name, None, _dtype(value)) for value in values]
         arrays = inputs.take(given, specs)
     else:
         specs = _specs(values, settings)
+        for spec in specs:
+            if spec.name in of_unknown_rank - settings.shapes.keys():
+                raise VerificationError(
+                    f"input {spec.name!r} has an unknown rank: give its shape, "
+                    f"--shape {spec.name}=1x224x224x3, or an array, --inputs"
+                )
         try:
             arrays = inputs.draw(specs, settings.batch or 1, seed=0)
         except (MemoryError, ValueError) as error:
@@ -277,6 +299,7 @@ def _runner(session: Any, file: StrPath, arrays: Mapping[str, Array]) -> Callabl
 
 def _bytes_moved(
     file: StrPath,
+    model: onnx.ModelProto,
     arrays: Mapping[str, Array],
     settings: Settings,
     layers: Mapping[str, str],
@@ -288,11 +311,43 @@ def _bytes_moved(
     norms = node_times.read(session.end_profiling(), layers).norms
     if not norms:
         raise VerificationError(
-            f"{file}: no normalization node runs; norms that an exporter wrote as single "
-            "operators, ReduceMean and so on, cannot be told from the rest: such a file can only "
-            "be compared with, by --against"
+            f"{file}: no normalization node runs; {_why_none(model)}: such a file can only be "
+            "compared with, by --against"
         )
     return {norm.bytes_moved for norm in norms if norm.bytes_moved}
+
+
+def _why_none(model: onnx.ModelProto) -> str:
+    operators = {node.op_type for graph in all_graphs(model.graph) for node in graph.node}
+    apart = next(_taken_apart(model, ()), "")
+    if apart or not operators & node_times.NORMS:
+        return apart or (
+            "norms that an exporter wrote as single operators, ReduceMean and so on, cannot be "
+            "told from the rest"
+        )
+    return (
+        f"its {', '.join(sorted(operators & node_times.NORMS))} nodes are in branches that are not "
+        "taken, or ONNX Runtime made them part of others or of constants when it loaded the file"
+    )
+
+
+def _taken_apart(model: onnx.ModelProto, norms: Sequence[NormTime]) -> Iterator[str]:
+    """ONNX's own group norms do not run as nodes of this name on the CPU."""
+    run = {norm.name for norm in norms}
+    apart = [
+        node
+        for graph in all_graphs(model.graph)
+        for node in graph.node
+        if node.op_type == "GroupNormalization"
+        and node.domain in ("", "ai.onnx")
+        and node.name not in run
+    ]
+    if apart:
+        yield (
+            f"{len(apart)} GroupNormalization nodes of ONNX's own domain are taken apart by ONNX "
+            "Runtime, which has no kernel for them, into operators that cannot be told from the "
+            "rest"
+        )
 
 
 def _small_norms(settings: Settings, folder: str) -> dict[str, InferenceSession]:

@@ -41,8 +41,8 @@ class NormTime:
         calls: how often the normalization runs: more than once in the body of a loop.
         input_type: element type of what it normalizes, as ONNX Runtime calls it.
         input_shape: shape of what it normalizes.
-        bytes_moved: the least in a call: inputs read once and outputs written once; None where
-            that is not known.
+        bytes_moved: the least in a call: inputs read once and outputs written once; 0 where there
+            is nothing to normalize, None where that is not known.
         milliseconds: of all calls, with what is fused into the node.
         share: of the time of all nodes.
         floor: milliseconds of as many copies as there are calls, of as many bytes; None where they
@@ -320,6 +320,8 @@ def _bytes(execution: _Execution) -> int | None:
     ]
     if not all(element in _ITEM_SIZES for element, _ in tensors):
         return None
+    if not all(math.prod(shape) for value in execution.outputs for shape in value.values()):
+        return 0
     return sum(_ITEM_SIZES[element] * math.prod(shape) for element, shape in tensors)
 
 

@@ -214,11 +214,55 @@ def test_arrays_that_do_not_fit(path: Path, given: object, told: str) -> None:
     [
         ("g (string[N] x) => (string[N] y) { y = Identity (x) }", "'x' is tensor.string."),
         ("g (seq(float[N]) x) => (float[N] y) { y = ConcatFromSequence <axis = 0> (x) }", "'x' is"),
-        ("g (float[N] x) => (float[N] y) { y = Neg (x) }", "no normalization node runs"),
+        (
+            "g (float[N] x) => (float[N] y) { y = Neg (x) }",
+            "no normalization node runs; norms that",
+        ),
+        (
+            "g () => (float[1,2] y) <float[1,2] x = {1,2}> { y = LayerNormalization (x, x) }",
+            "no normalization node runs; its LayerNormalization nodes are .* part of .* constants",
+        ),
     ],
 )
 def test_files_that_cannot_be_timed(tmp_path: Path, graph: str, told: str) -> None:
     refused(saved(text(graph), tmp_path / "m.onnx"), told)
+
+
+def test_an_input_of_any_rank_can_be_given_one(tmp_path: Path) -> None:
+    model = parsed("[norm] y = NORM (x, s, b)")
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    file = saved(model, tmp_path / "m.onnx")
+    refused(file, "'x' has an unknown rank: give its shape, --shape x=1x224x224x3, or an array")
+    for settings, given in (
+        (Settings(1, 1, shapes={"x": (2, 3, 8)}), None),
+        (QUICK, {"x": np.ones((2, 3, 8), np.float32)}),
+    ):
+        found = benchmark.bench(file, None, settings, given)
+        assert found.inputs == {"x": ("float32", (2, 3, 8))}
+
+
+def test_nothing_to_normalize_has_no_floor(tmp_path: Path) -> None:
+    model = parsed("[norm] y = NORM (x, s, b)", inputs="float[N,0,8] x", outputs="float[N,0,8] y")
+    found = benchmark.bench(saved(model, tmp_path / "m.onnx"), None, QUICK)
+    (norm,) = found.nodes.norms
+    assert (norm.input_shape, norm.bytes_moved, norm.floor) == ((1, 0, 8), 0, None)
+
+
+def test_a_group_norm_of_onnx_is_told_to_be_taken_apart(tmp_path: Path) -> None:
+    """ONNX Runtime runs its function body, whose nodes tell nothing of where they are from."""
+    own = "v = GroupNormalization <num_groups = 2> (x, s, s)"
+    ours = "[ours] y = onnxnorm.InstanceNormalization (v, s, s)"
+    start = (
+        '<ir_version: 10, opset_import: ["" : 21, "onnxnorm" : 1]> '
+        "g (float[N,4,8] x) => (float[N,4,8] {}) <float[4] s = {{1,1,1,1}}> {{ {} }}"
+    )
+    told = "1 GroupNormalization nodes of ONNX's own domain are taken apart"
+    alone = onnx.parser.parse_model(start.format("v", own))
+    refused(saved(alone, tmp_path / "alone.onnx"), f"no normalization node runs; {told}")
+    both = onnx.parser.parse_model(start.format("y", f"{own} {ours}"))
+    found = benchmark.bench(saved(both, tmp_path / "both.onnx"), None, QUICK)
+    assert [norm.name for norm in found.nodes.norms] == ["ours"]
+    assert any(note.startswith(told) for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,7 @@ def bench(
     cpus = _cpus()
     if threads is not None and threads > cpus:
         raise typer.BadParameter(f"--threads {threads}: only {cpus} CPUs are there")
-    settings = benchmark.Settings(
-        threads or cpus, rounds, batch, dict(map(_shape, shapes or ())), not as_it_is
-    )
+    settings = benchmark.Settings(threads or cpus, rounds, batch, _shapes(shapes), not as_it_is)
     with terminal.advancing(f"timing {model}") as advance:
         found = benchmark.bench(model, against, settings, inputs, advance)
     if as_json:
@@ -78,13 +76,18 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, _, sizes = text.rpartition("=")
-    parts = sizes.split("x")
-    shape = tuple(int(part) for part in parts if part.isdecimal() and int(part))
-    if not name or len(shape) < len(parts):
-        raise typer.BadParameter(f"--shape {text}: NAME=1x224x224x3 is expected")
-    return name, shape
+def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, _, sizes = text.rpartition("=")
+        parts = sizes.split("x")
+        shape = tuple(int(part) for part in parts if part.isdecimal() and int(part))
+        if not name or len(shape) < len(parts):
+            raise typer.BadParameter(f"--shape {text}: NAME=1x224x224x3 is expected")
+        if name in found:
+            raise typer.BadParameter(f"--shape {text}: the input has a shape already")
+        found[name] = shape
+    return found
 
 
 def _norm_row(norm: NormTime) -> tuple[str, ...]:
@@ -132,7 +135,7 @@ def _summary(found: Benchmark) -> str:
         for name, (dtype, shape) in found.inputs.items()
     )
     threads = found.settings.threads
-    parts = [f"{given}, {threads} thread{'s' if threads > 1 else ''}"]
+    parts = [f"{given or 'no inputs'}, {threads} thread{'s' if threads > 1 else ''}"]
     known = [(norm.milliseconds, norm.floor) for norm in found.nodes.norms if norm.floor]
     if known:
         taken, least = map(sum, zip(*known, strict=True))

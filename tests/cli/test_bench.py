@@ -58,6 +58,29 @@ def test_a_norm_in_a_subgraph_is_told_with_the_node_that_holds_it(onnxnorm_cli, 
     assert outcome.out.splitlines()[1].startswith("norm (in either branch of choice)  Layer")
 
 
+@pytest.mark.parametrize(
+    ("graph", "told"),
+    [
+        (
+            "g () => (float[2,1] y) <float[1] s = {1}> {"
+            "x = RandomNormal <shape = [2,1]> () y = LayerNormalization (x, s) }",
+            "no inputs, 1 thread; its norms take",
+        ),
+        (
+            "g (float[N,0,1] x) => (float[N,0,1] y) <float[1] s = {1}> {"
+            "y = LayerNormalization (x, s) }",
+            "x float32 (1,0,1), 1 thread",
+        ),
+    ],
+)
+def test_the_summary_of_no_or_empty_inputs(onnxnorm_cli, tmp_path, graph, told):
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> {graph}')
+    onnx.save(model, tmp_path / "m.onnx")
+    summary = onnxnorm_cli("bench", tmp_path / "m.onnx", *QUICK).out.splitlines()[-1]
+    assert summary.startswith(f"{tmp_path / 'm.onnx'}: {told}")
+    assert ("floor" in summary) is ("norms" in told)
+
+
 def test_json_is_all_there_is_on_stdout(onnxnorm_cli, path):
     outcome = onnxnorm_cli("bench", path, "--shape", "x=2x6x8", "--no-optimize", "--json", *QUICK)
     told = json.loads(outcome.out)

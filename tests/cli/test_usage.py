@@ -64,6 +64,7 @@ def test_version(onnxnorm_cli):
         (["bench", "m.onnx", "--shape", "x=1x-2"], "--shape x=1x-2"),
         (["bench", "m.onnx", "--shape", "1x2"], "--shape 1x2"),
         (["bench", "m.onnx", "--shape", "x="], "--shape x="),
+        (["bench", "m.onnx", "--shape", "x=1", "--shape", "x=2"], "--shape x=2: the input has"),
         (["bench", "m.onnx", "--inputs", "a.npz", "--batch", "2"], "--inputs"),
         (["trane"], "trane"),
     ],
