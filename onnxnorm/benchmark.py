@@ -18,6 +18,7 @@ import onnxruntime
 from onnxnorm import feeding, latency, modelfile, node_times
 from onnxnorm.errors import VerificationError
 from onnxnorm.graph.nodes import all_graphs
+from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.latency import Timing
 from onnxnorm.memory_copy import MemoryCopy
 from onnxnorm.node_times import NodeTimes, NormTime, ProfilerTime
@@ -135,7 +136,7 @@ def bench(
         RuntimeLibraryError: the native library is missing or does not load.
         MissingDependencyError: bfloat16 inputs cannot be exchanged with Python.
     """
-    model = modelfile.load(file, weights=False)
+    model = skeleton(modelfile.load(file, weights=False))
     layers = node_times.layers(model, str(file))
     with (
         tempfile.TemporaryDirectory(prefix="onnxnorm-") as folder,
