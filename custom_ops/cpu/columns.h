@@ -62,8 +62,8 @@ inline LongRows long_rows(const ColumnsTask& task, int64_t vector_columns) {
 }
 
 /// sums[g] += the columns of group g, over all short rows that a long row joins. Destroys the columns.
-template <class C>
-inline void fold_columns(Columns<C>& columns, const LongRows& shape, int64_t groups, int64_t depth, double* sums) {
+template <class C, class S>
+inline void fold_columns(Columns<C>& columns, const LongRows& shape, int64_t groups, int64_t depth, S* sums) {
   const int64_t width = groups * depth;
   if (shape.repeat > 1) {
     for_vectors<C>(width, [&](int64_t c, auto extent) {
@@ -74,28 +74,39 @@ inline void fold_columns(Columns<C>& columns, const LongRows& shape, int64_t gro
   }
   if (depth == 1) {
 #pragma omp simd
-    for (int64_t g = 0; g < groups; ++g) sums[g] += static_cast<double>(columns.values[g]);
+    for (int64_t g = 0; g < groups; ++g) sums[g] += static_cast<S>(columns.values[g]);
     return;
   }
   for (int64_t g = 0; g < groups; ++g) {
-    double sum = 0;
-    for (int64_t i = 0; i < depth; ++i) sum += static_cast<double>(columns.values[g * depth + i]);
+    S sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < depth; ++i) sum += static_cast<S>(columns.values[g * depth + i]);
     sums[g] += sum;
   }
 }
 
-/// columns[c] = groups[group of c], for all short rows that a long row joins.
+/// The columns of the first short row become those of all `repeat` that a long row joins.
 template <class C>
-inline void spread_groups(const C* groups, int64_t count, int64_t depth, int64_t repeat, Columns<C>& columns) {
-  for (int64_t g = 0; g < count; ++g) {
-    for (int64_t i = 0; i < depth; ++i) columns[g * depth + i] = groups[g];
-  }
-  const int64_t width = count * depth;
+inline void repeat_columns(int64_t width, int64_t repeat, Columns<C>& columns) {
   for (int64_t r = 1; r < repeat; ++r) {
     for_vectors<C>(width, [&](int64_t c, auto extent) {
       store(load(columns + c, extent, Vector<C>{}), columns + (r * width + c), extent);
     });
   }
+}
+
+/// columns[c] = groups[group of c], for all short rows that a long row joins.
+template <class C>
+inline void spread_groups(const Columns<C>& groups, int64_t count, int64_t depth, int64_t repeat, Columns<C>& columns) {
+  if (depth == 1) {
+    for (int64_t g = 0; g < count; g += lanes<C>) store(load(groups + g), columns + g);
+  } else {
+    for (int64_t g = 0; g < count; ++g) {
+      const Vector<C> value = broadcast(groups.values[g]);
+      for_vectors<C>(depth, [&](int64_t i, auto extent) { store(value, columns + (g * depth + i), extent); });
+    }
+  }
+  repeat_columns(count * depth, repeat, columns);
 }
 
 template <class T>
@@ -149,22 +160,27 @@ inline void add_narrow_rows(const T* x, int64_t rows, int64_t pitch, int64_t wid
   }
 }
 
-template <class C>
+/// Of each group: mean = shift + offset, as in Statistics. S is double, or the compute type where groups are small.
+template <class C, class S>
 struct ColumnStatistics {
-  C shift[max_columns];
-  double offset[max_columns];
-  double variance[max_columns];
+  Columns<C> shift;
+  Columns<S> offset;
+  Columns<S> variance;
 };
 
 /// Group means of a sample of rows, taken relative to each group's first element.
-template <class T>
-inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& shape, Compute<T>* means) {
+template <class S, class T>
+inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& shape, Columns<Compute<T>>& means) {
   using C = Compute<T>;
   Columns<C> anchor, sums;
-  double folded[max_columns];
+  Columns<S> folded;
   const int64_t samples = smaller(shape.rows, sampled_rows);
   const int64_t step = samples > 1 ? (shape.rows - 1) / (samples - 1) : 0;
-  for (int64_t g = 0; g < task.groups; ++g) means[g] = value_at(x + g * task.depth);
+  if (task.depth == 1) {
+    for_vectors<C>(task.groups, [&](int64_t g, auto extent) { store(load(x + g, extent, Vector<C>{}), means + g); });
+  } else {
+    for (int64_t g = 0; g < task.groups; ++g) means[g] = value_at(x + g * task.depth);
+  }
   spread_groups(means, task.groups, task.depth, shape.repeat, anchor);
   for_vectors<C>(shape.width, [&](int64_t c, auto extent) {
     const Vector<C> k = load(anchor + c);
@@ -172,60 +188,61 @@ inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& 
     for (int64_t s = 0; s < samples; ++s) sum += load(x + s * step * shape.pitch + c, extent, k) - k;
     store(sum, sums + c);
   });
-  clear(folded, task.groups);
-  fold_columns(sums, shape, task.groups, task.depth, folded);
-  const double share = 1.0 / static_cast<double>(samples * shape.repeat * task.depth);
-  for (int64_t g = 0; g < task.groups; ++g) means[g] += static_cast<C>(folded[g] * share);
+  clear(folded.values, task.groups);
+  fold_columns(sums, shape, task.groups, task.depth, folded.values);
+  const S share = S(1) / static_cast<S>(samples * shape.repeat * task.depth);
+#pragma omp simd
+  for (int64_t g = 0; g < task.groups; ++g) means.values[g] += static_cast<C>(folded.values[g] * share);
 }
 
-template <class T>
-void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Compute<T>>& result) {
+template <class T, class S>
+void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Compute<T>, S>& result) {
   using C = Compute<T>;
   const LongRows shape = long_rows(task, lanes<C>);
   const bool narrow = are_narrow(task, lanes<C>);
-  const double share = 1.0 / (static_cast<double>(task.rows) * static_cast<double>(task.depth));
+  const S share = static_cast<S>(1.0 / (static_cast<double>(task.rows) * static_cast<double>(task.depth)));
   Columns<C> shift, first, second;
-  double group_first[max_columns], group_second[max_columns];
+  Columns<S> group_first, group_second;
 
-  sample_columns(task, x, shape, result.shift);
+  sample_columns<S>(task, x, shape, result.shift);
   for (bool repaired = false;; repaired = true) {
     spread_groups(result.shift, task.groups, task.depth, shape.repeat, shift);
-    clear(group_first, task.groups);
-    clear(group_second, task.groups);
+    clear(group_first.values, task.groups);
+    clear(group_second.values, task.groups);
     for (int64_t begin = 0; begin < shape.rows; begin += rows_per_flush) {
       const int64_t end = smaller(begin + rows_per_flush, shape.rows);
       if (narrow) {
         add_narrow_rows(x + begin * shape.pitch, end - begin, shape.pitch, shape.width, shift, first, second);
       } else {
-        clear(first.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
-        clear(second.values, max_columns < shape.width + lanes<C> ? max_columns : shape.width + lanes<C>);
+        const int64_t cleared = smaller(max_columns, shape.width + lanes<C>);
+        clear(first.values, cleared);
+        clear(second.values, cleared);
         int64_t r = begin;
         for (; r + 4 <= end; r += 4) add_four_rows(x + r * shape.pitch, shape.pitch, shape.width, shift, first, second);
         for (; r < end; ++r) add_row(x + r * shape.pitch, shape.width, shift, first, second);
         if (end == shape.rows && shape.rest > 0) add_row(x + end * shape.pitch, shape.rest, shift, first, second);
       }
-      fold_columns(first, shape, task.groups, task.depth, group_first);
-      fold_columns(second, shape, task.groups, task.depth, group_second);
+      fold_columns(first, shape, task.groups, task.depth, group_first.values);
+      fold_columns(second, shape, task.groups, task.depth, group_second.values);
     }
-    bool good = true, finite = true;
+    int bad = 0, infinite = 0;
+#pragma omp simd reduction(| : bad, infinite)
     for (int64_t g = 0; g < task.groups; ++g) {
-      const double offset = group_first[g] * share;
-      const double variance = group_second[g] * share - offset * offset;
-      result.offset[g] = offset;
-      result.variance[g] = variance;
-      good &= !bad_shift(offset, variance);
-      finite &= is_finite(variance);
+      const S offset = group_first.values[g] * share;
+      const S variance = group_second.values[g] * share - offset * offset;
+      result.offset.values[g] = offset;
+      result.variance.values[g] = variance;
+      bad |= bad_shift(offset, variance);
+      infinite |= !is_finite(variance);
     }
-    if (sizeof(C) < sizeof(double) && !finite) {
-      for (int64_t g = 0; g < task.groups; ++g) {
-        if (is_finite(result.variance[g])) continue;
-        const Statistics<C> slow = statistics_in_double(x + g * task.depth, task.rows, task.pitch, task.depth);
-        result.shift[g] = slow.shift;
-        result.offset[g] = slow.offset;
-        result.variance[g] = slow.variance;
-      }
+    for (int64_t g = 0; sizeof(C) < sizeof(S) && infinite && g < task.groups; ++g) {
+      if (is_finite(result.variance[g])) continue;
+      const Statistics<C> slow = statistics_in_double(x + g * task.depth, task.rows, task.pitch, task.depth);
+      result.shift[g] = slow.shift;
+      result.offset[g] = static_cast<S>(slow.offset);
+      result.variance[g] = static_cast<S>(slow.variance);
     }
-    if (repaired || good) return;
+    if (repaired || !bad) return;
     // Only the groups that need it: what one group holds must not change another's last bit.
     for (int64_t g = 0; g < task.groups; ++g) {
       if (bad_shift(result.offset[g], result.variance[g])) result.shift[g] += static_cast<C>(result.offset[g]);
@@ -242,10 +259,10 @@ inline void spread_affine(const Affine& affine, int64_t index, int64_t count, Co
     const bool varies = affine.inner == 1 && affine.period > 1;
     const C* scales = static_cast<const C*>(affine.scale) + cursor.entry();
     const C* biases = static_cast<const C*>(affine.bias) + cursor.entry();
-    for (int64_t j = 0; j < size; ++j) {
-      scale[i + j] = scales[varies ? j : 0];
-      bias[i + j] = biases[varies ? j : 0];
-    }
+    for_vectors<C>(size, [&](int64_t j, auto extent) {
+      store(varies ? load(scales + j, extent, Vector<C>{}) : broadcast(*scales), scale + (i + j), extent);
+      store(varies ? load(biases + j, extent, Vector<C>{}) : broadcast(*biases), bias + (i + j), extent);
+    });
     cursor.advance(size);
     i += size;
   }
@@ -288,40 +305,62 @@ inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, c
   }
 }
 
-/// As `sink`, of values that are scaled and shifted first: by entries of scale and bias that are those of a whole row.
-template <class C, class Sink>
-struct Scaled {
-  Sink sink;
+/// What a row's values are multiplied by, and what is added: the same for all of them, or each its own.
+template <class C>
+struct OneEntry {
   C scale;
   C bias;
 
-  Scaled from(int64_t i) const { return {sink.from(i), scale, bias}; }
   template <class Extent>
-  void put(Vector<C> value, int64_t i, Extent extent) const {
-    sink.put(value * scale + bias, i, extent);
+  Vector<C> operator()(Vector<C> value, int64_t, Extent) const {
+    return value * scale + bias;
+  }
+};
+template <class C>
+struct Entries {
+  const C* scale;
+  const C* bias;
+
+  template <class Extent>
+  Vector<C> operator()(Vector<C> value, int64_t i, Extent extent) const {
+    return value * load(scale + i, extent, Vector<C>{}) + load(bias + i, extent, Vector<C>{});
   }
 };
 
-template <class C, class Sink>
-inline Scaled<C, Sink> scaled(const Sink& sink, C scale, C bias) {
-  return {sink, scale, bias};
+/// As `sink`, of the values of one row, which go through `entries` first.
+template <class Sink, class Entries>
+struct Scaled {
+  Sink sink;
+  Entries entries;
+
+  Scaled from(int64_t i) const { return {sink.from(i), entries}; }
+  template <class V, class Extent>
+  void put(V value, int64_t i, Extent extent) const {
+    sink.put(entries(value, i, extent), i, extent);
+  }
+};
+
+template <class Sink, class Entries>
+inline Scaled<Sink, Entries> scaled(const Sink& sink, const Entries& entries) {
+  return {sink, entries};
 }
 
-/// Rows from flat index `index` of X to the same place of Y, finished. `wrap` makes one sink of another.
-template <class T, class Wrap>
+/// Rows from flat index `index` of X to the same place of Y, finished. apply(x, first, rows, sink, y_pitch) computes
+/// some of them: `rows` from row `first` on, which stands at x.
+template <class T, class Apply>
 inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64_t pitch, int64_t width,
-                     const ColumnMaps<Compute<T>>& maps, const Wrap& wrap) {
+                     const Apply& apply) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + index;
-  const bool done = straight<T>(task.finish, task.y, index,
-                                [&](const auto& sink) { apply_rows(x, rows, pitch, width, maps, wrap(sink), pitch); });
+  const bool done =
+      straight<T>(task.finish, task.y, index, [&](const auto& sink) { apply(x, int64_t{0}, rows, sink, pitch); });
   if (done) return;
   static_assert(most_waiting<C> >= max_columns, "a block holds at least a row");
   alignas(vector_bytes) C values[most_waiting<C>];
   const int64_t block = most_waiting<C> / width;
   for (int64_t begin = 0; begin < rows; begin += block) {
     const int64_t size = smaller(block, rows - begin);
-    apply_rows(x + begin * pitch, size, pitch, width, maps, wrap(Plain<C>{values}), width);
+    apply(x + begin * pitch, begin, size, Plain<C>{values}, width);
     const int64_t first = index + begin * pitch;
     if (pitch == width) {
       task.finish->run(*task.finish, values, first, size * width, size * width, task.y);
@@ -333,50 +372,28 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
   }
 }
 
-/// The map of each group, as arrays.
+/// The map of each group, as in Map.
 template <class C>
-struct GroupMaps {
-  C shift[max_columns];
-  C factor[max_columns];
-  C offset[max_columns];
+struct ColumnGroupMaps {
+  Columns<C> shift;
+  Columns<C> factor;
+  Columns<C> offset;
 };
 
-/// offset[g] is that of the mean from shift[g], as in Statistics.
-template <class C>
-inline void map_groups(const C* shift, const double* offset, const double* variance, int64_t groups, const Rule& rule,
-                       GroupMaps<C>& maps) {
+template <class C, class S>
+inline void map_groups(const ColumnStatistics<C, S>& statistics, int64_t groups, const Rule& rule, ColumnGroupMaps<C>& maps) {
 #pragma omp simd
   for (int64_t g = 0; g < groups; ++g) {
-    const double factor = factor_of(rule, static_cast<double>(shift[g]) + offset[g], variance[g]);
-    maps.shift[g] = shift[g];
-    maps.factor[g] = static_cast<C>(factor);
-    maps.offset[g] = static_cast<C>(-offset[g] * factor);
+    const S offset = statistics.offset.values[g];
+    const S mean = static_cast<S>(statistics.shift.values[g]) + offset;
+    const S factor = factor_of(rule, mean, statistics.variance.values[g]);
+    maps.shift.values[g] = statistics.shift.values[g];
+    maps.factor.values[g] = static_cast<C>(factor);
+    maps.offset.values[g] = static_cast<C>(-offset * factor);
   }
   if (rule.subtract_mean) return;
-  clear(maps.shift, groups);
-  clear(maps.offset, groups);
-}
-
-/// The columns' maps for one row of X, whose groups are mapped by `groups`.
-template <class C>
-inline void column_maps(const GroupMaps<C>& groups, int64_t count, int64_t depth, const Columns<C>& scale,
-                        const Columns<C>& bias, ColumnMaps<C>& maps) {
-  for (int64_t g = 0; g < count; ++g) {
-    for (int64_t c = g * depth; c < (g + 1) * depth; ++c) {
-      maps.shift[c] = groups.shift[g];
-      maps.factor[c] = groups.factor[g] * scale[c];
-      maps.bias[c] = groups.offset[g] * scale[c] + bias[c];
-    }
-  }
-}
-
-template <class C>
-inline void repeat_columns(int64_t width, int64_t repeat, Columns<C>& columns) {
-  for (int64_t r = 1; r < repeat; ++r) {
-    for_vectors<C>(width, [&](int64_t c, auto extent) {
-      store(load(columns + c, extent, Vector<C>{}), columns + (r * width + c), extent);
-    });
-  }
+  clear(maps.shift.values, groups);
+  clear(maps.offset.values, groups);
 }
 
 /// scale and bias of the rectangle's columns, where these are the same in all its rows.
@@ -406,42 +423,79 @@ struct ColumnAffine {
 };
 
 template <class T>
-void apply_to_columns(const ColumnsTask& task, int64_t first_index, const GroupMaps<Compute<T>>& groups,
-                      ColumnAffine<Compute<T>>& affine) {
+void apply_to_columns(const ColumnsTask& task, int64_t first_index, const ColumnGroupMaps<Compute<T>>& groups,
+                      const ColumnAffine<Compute<T>>& affine) {
   using C = Compute<T>;
   const int64_t width = task.groups * task.depth;
-  const auto as_it_is = [](const auto& sink) { return sink; };
+  const Affine& table = *task.affine;
+  LongRows shape = long_rows(task, lanes<C>);
+  if (!affine.fixed && (table.inner > 1 || table.period % shape.pitch != 0)) {
+    shape = {1, task.rows, task.pitch, width, 0};
+  }
   ColumnMaps<C> maps;
-  if (!affine.fixed && task.affine->inner % task.pitch == 0) {
-    spread_groups(groups.shift, task.groups, task.depth, 1, maps.shift);
-    spread_groups(groups.factor, task.groups, task.depth, 1, maps.factor);
-    spread_groups(groups.offset, task.groups, task.depth, 1, maps.bias);
-    AffineCursor cursor(*task.affine, first_index - first_index % task.pitch);
-    for (int64_t r = 0; r < task.rows; ++r, cursor.advance(task.pitch)) {
-      const C scale = static_cast<const C*>(task.affine->scale)[cursor.entry()];
-      const C bias = static_cast<const C*>(task.affine->bias)[cursor.entry()];
-      map_rows<T>(task, first_index + r * task.pitch, 1, task.pitch, width, maps,
-                  [=](const auto& sink) { return scaled(sink, scale, bias); });
+  spread_groups(groups.shift, task.groups, task.depth, shape.repeat, maps.shift);
+  spread_groups(groups.factor, task.groups, task.depth, affine.fixed ? 1 : shape.repeat, maps.factor);
+  spread_groups(groups.offset, task.groups, task.depth, affine.fixed ? 1 : shape.repeat, maps.bias);
+  if (affine.fixed) {
+    for (int64_t c = 0; c < width; c += lanes<C>) {
+      const Vector<C> scale = load(affine.scale + c);
+      store(load(maps.bias + c) * scale + load(affine.bias + c), maps.bias + c);
+      store(load(maps.factor + c) * scale, maps.factor + c);
     }
-    return;
+    repeat_columns(width, shape.repeat, maps.factor);
+    repeat_columns(width, shape.repeat, maps.bias);
   }
-  if (!affine.fixed) {
-    for (int64_t r = 0; r < task.rows; ++r) {
-      const int64_t row = r * task.pitch;
-      spread_affine(*task.affine, first_index + row, width, affine.scale, affine.bias);
-      column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
-      map_rows<T>(task, first_index + row, 1, task.pitch, width, maps, as_it_is);
-    }
-    return;
+  const auto map = [&](int64_t index, int64_t rows, int64_t columns) {
+    map_rows<T>(task, index, rows, shape.pitch, columns,
+                [&](const T* x, int64_t first, int64_t count, const auto& sink, int64_t y_pitch) {
+                  if (affine.fixed) return apply_rows(x, count, shape.pitch, columns, maps, sink, y_pitch);
+                  const C* const scale = static_cast<const C*>(table.scale);
+                  const C* const bias = static_cast<const C*>(table.bias);
+                  const int64_t begin = index + first * shape.pitch;
+                  AffineCursor cursor(table, table.inner > 1 ? begin - begin % task.pitch : begin);
+                  for (int64_t r = 0; r < count; ++r, cursor.advance(shape.pitch)) {
+                    const T* const from = x + r * shape.pitch;
+                    const auto to = sink.from(r * y_pitch);
+                    const C* const scales = scale + cursor.entry();
+                    const C* const biases = bias + cursor.entry();
+                    if (table.inner > 1) {
+                      apply_rows(from, 1, 0, columns, maps, scaled(to, OneEntry<C>{*scales, *biases}), 0);
+                    } else {
+                      apply_rows(from, 1, 0, columns, maps, scaled(to, Entries<C>{scales, biases}), 0);
+                    }
+                  }
+                });
+  };
+  map(first_index, shape.rows, shape.width);
+  if (shape.rest > 0) map(first_index + shape.rows * shape.pitch, 1, shape.rest);
+}
+
+/// Small groups' statistics are taken in the compute type.
+constexpr int64_t small_group = 4096;
+
+template <class T>
+void sample_maps(const ColumnsTask& task, const T* x, ColumnGroupMaps<Compute<T>>& maps) {
+  using C = Compute<T>;
+  const bool small = task.rows * task.depth <= small_group;
+  if (small) {
+    ColumnStatistics<C, C> statistics;
+    columns_statistics(task, x, statistics);
+    map_groups(statistics, task.groups, *task.rule, maps);
+    int lost = 0;
+#pragma omp simd reduction(| : lost)
+    for (int64_t g = 0; g < task.groups; ++g) lost |= !(maps.factor.values[g] > 0);
+    if (!lost) return;
   }
-  const LongRows shape = long_rows(task, lanes<C>);
-  column_maps(groups, task.groups, task.depth, affine.scale, affine.bias, maps);
-  repeat_columns(width, shape.repeat, maps.shift);
-  repeat_columns(width, shape.repeat, maps.factor);
-  repeat_columns(width, shape.repeat, maps.bias);
-  map_rows<T>(task, first_index, shape.rows, shape.pitch, shape.width, maps, as_it_is);
-  if (shape.rest > 0) {
-    map_rows<T>(task, first_index + shape.rows * shape.pitch, 1, shape.pitch, shape.rest, maps, as_it_is);
+  ColumnStatistics<C, double> statistics;
+  ColumnGroupMaps<C> exact;
+  columns_statistics(task, x, statistics);
+  map_groups(statistics, task.groups, *task.rule, small ? exact : maps);
+  // What one group holds must not change another's last bit.
+  for (int64_t g = 0; small && g < task.groups; ++g) {
+    if (maps.factor[g] > 0) continue;
+    maps.shift[g] = exact.shift[g];
+    maps.factor[g] = exact.factor[g];
+    maps.offset[g] = exact.offset[g];
   }
 }
 
@@ -449,12 +503,10 @@ template <class T>
 void normalize_columns(const ColumnsTask& task) {
   using C = Compute<T>;
   ColumnAffine<C> affine(task);
-  ColumnStatistics<C> statistics;
-  GroupMaps<C> maps;
+  ColumnGroupMaps<C> maps;
   for (int64_t s = 0; s < task.samples; ++s) {
     const int64_t first_index = task.first_index + s * task.sample_pitch;
-    columns_statistics(task, static_cast<const T*>(task.x) + first_index, statistics);
-    map_groups(statistics.shift, statistics.offset, statistics.variance, task.groups, *task.rule, maps);
+    sample_maps(task, static_cast<const T*>(task.x) + first_index, maps);
     if (s > 0 && task.affine->rows > 1) affine.read(task, first_index);
     apply_to_columns<T>(task, first_index, maps, affine);
   }
@@ -463,29 +515,38 @@ void normalize_columns(const ColumnsTask& task) {
 template <class T>
 void column_moments(const ColumnsTask& task, double* mean, double* variance) {
   using C = Compute<T>;
-  ColumnStatistics<C> statistics;
+  ColumnStatistics<C, double> statistics;
   columns_statistics(task, static_cast<const T*>(task.x) + task.first_index, statistics);
 #pragma omp simd
   for (int64_t g = 0; g < task.groups; ++g) {
-    mean[g] = static_cast<double>(statistics.shift[g]) + statistics.offset[g];
-    variance[g] = statistics.variance[g];
+    mean[g] = static_cast<double>(statistics.shift.values[g]) + statistics.offset.values[g];
+    variance[g] = statistics.variance.values[g];
   }
 }
 
 template <class T>
-void apply_columns(const ColumnsTask& task, const double* mean, const double* variance) {
+void map_moments(const double* mean, const double* variance, int64_t groups, const Rule& rule, const GroupMaps& maps) {
   using C = Compute<T>;
-  ColumnAffine<C> affine(task);
-  GroupMaps<C> maps;
-  C shift[max_columns];
-  double offset[max_columns];
 #pragma omp simd
-  for (int64_t g = 0; g < task.groups; ++g) {
-    shift[g] = static_cast<C>(mean[g]);
-    offset[g] = mean[g] - static_cast<double>(shift[g]);
+  for (int64_t g = 0; g < groups; ++g) {
+    const Map<C> map = map_of(statistics_of<C>(mean[g], variance[g]), rule);
+    static_cast<C*>(maps.shift)[g] = map.shift;
+    static_cast<C*>(maps.factor)[g] = map.factor;
+    static_cast<C*>(maps.offset)[g] = map.offset;
   }
-  map_groups(shift, offset, variance, task.groups, *task.rule, maps);
-  apply_to_columns<T>(task, task.first_index, maps, affine);
+}
+
+template <class T>
+void apply_columns(const ColumnsTask& task, const GroupMaps& maps) {
+  using C = Compute<T>;
+  const ColumnAffine<C> affine(task);
+  ColumnGroupMaps<C> groups;
+  for_vectors<C>(task.groups, [&](int64_t g, auto extent) {
+    store(load(static_cast<const C*>(maps.shift) + g, extent, Vector<C>{}), groups.shift + g);
+    store(load(static_cast<const C*>(maps.factor) + g, extent, Vector<C>{}), groups.factor + g);
+    store(load(static_cast<const C*>(maps.offset) + g, extent, Vector<C>{}), groups.offset + g);
+  });
+  apply_to_columns<T>(task, task.first_index, groups, affine);
 }
 
 }  // namespace

@@ -38,7 +38,8 @@ inline void clear(N* values, int64_t count) {
   for (int64_t i = 0; i < count; ++i) values[i] = 0;
 }
 
-inline bool is_finite(double value) { return value - value == 0; }
+template <class N>
+inline bool is_finite(N value) { return value - value == 0; }
 
 /// What the elements of a group are multiplied by. A variance that rounding made negative counts as zero, NaN stays
 /// NaN; 0 where a square left the range of C.

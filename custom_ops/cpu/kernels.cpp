@@ -34,6 +34,7 @@ constexpr ElementKernels kernels_for() {
       &apply_run<T>,
       &normalize_columns<T>,
       &column_moments<T>,
+      &map_moments<T>,
       &apply_columns<T>,
       &normalize_strided<T>,
       &merge_moments,

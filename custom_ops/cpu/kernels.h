@@ -80,6 +80,14 @@ struct ColumnsTask {
 
 constexpr int64_t max_columns = 1024;
 
+/// What maps the elements of groups to normalized values, (x - shift) * factor + offset: in the compute type, one value
+/// of each for each group.
+struct GroupMaps {
+  void* shift;
+  void* factor;
+  void* offset;
+};
+
 /// Axes in any order, element by element: for sets of axes that no other kernel covers.
 struct StridedTask {
   const Normalization* normalization;
@@ -97,14 +105,15 @@ struct ElementKernels {
   void (*normalize_columns)(const ColumnsTask&);
   /// Of the task's first sample; one mean and variance per group.
   void (*column_moments)(const ColumnsTask&, double* mean, double* variance);
-  void (*apply_columns)(const ColumnsTask&, const double* mean, const double* variance);
+  void (*map_groups)(const double* mean, const double* variance, int64_t groups, const Rule&, const GroupMaps&);
+  void (*apply_columns)(const ColumnsTask&, const GroupMaps&);
 
   void (*normalize_strided)(const StridedTask&);
 
-  /// Mean and variance of groups whose parts are known: part p of group g at index p * groups + g, of counts[p]
+  /// Mean and variance of groups whose parts are known: part p of group g at index p * pitch + g, of counts[p]
   /// elements.
   void (*merge_moments)(const double* means, const double* variances, const double* counts, int64_t parts,
-                        int64_t groups, double* mean, double* variance);
+                        int64_t pitch, int64_t groups, double* mean, double* variance);
 
   /// to[i] = from[i] + other[i] from flat index `index` on, rounded to the element type.
   void (*add)(const void* from, const void* other, int64_t index, int64_t count, void* to);

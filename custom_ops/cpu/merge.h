@@ -8,8 +8,8 @@ namespace onnxnorm::cpu {
 namespace ONNXNORM_ISA_NAMESPACE {
 namespace {
 
-void merge_moments(const double* means, const double* variances, const double* counts, int64_t parts, int64_t groups,
-                   double* mean, double* variance) {
+void merge_moments(const double* means, const double* variances, const double* counts, int64_t parts, int64_t pitch,
+                   int64_t groups, double* mean, double* variance) {
   constexpr int64_t block = 64;
   double total = 0;
   for (int64_t p = 0; p < parts; ++p) total += counts[p];
@@ -20,13 +20,13 @@ void merge_moments(const double* means, const double* variances, const double* c
     const double* anchor = means + begin;
     double shift[block] = {}, squares[block] = {};
     for (int64_t p = 0; p < parts; ++p) {
-      const double* part = means + p * groups + begin;
+      const double* part = means + p * pitch + begin;
 #pragma omp simd
       for (int64_t g = 0; g < size; ++g) shift[g] += counts[p] * share * (part[g] - anchor[g]);
     }
     for (int64_t p = 0; p < parts; ++p) {
-      const double* part = means + p * groups + begin;
-      const double* spread = variances + p * groups + begin;
+      const double* part = means + p * pitch + begin;
+      const double* spread = variances + p * pitch + begin;
 #pragma omp simd
       for (int64_t g = 0; g < size; ++g) {
         const double distance = (part[g] - anchor[g]) - shift[g];

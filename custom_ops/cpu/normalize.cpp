@@ -1,6 +1,8 @@
 // The plan: which kernel covers a set of axes, and how a tensor is cut into tasks.
 #include "normalize.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,21 +15,34 @@
 namespace onnxnorm::cpu {
 namespace {
 
-// All sizes in bytes. They depend on nothing but the code, so that results do not depend on the machine's threads.
+// All sizes in bytes. None depends on the number of threads, so that results do not.
 /// A task of this size outweighs the cost of handing it to a thread.
 constexpr int64_t task_size = 64 << 10;
-/// What is read a second time from the second-level cache.
+/// What every second-level cache holds until it is read a second time.
 constexpr int64_t cached_size = 256 << 10;
+/// Larger pieces, which this CPU's cache may hold, are taken whole if there are so many of them.
+constexpr int64_t whole_pieces = 8;
 /// Parts of groups that do not fit in the cache.
 constexpr int64_t segment_size = 128 << 10;
 /// Tensors up to here are done before another thread would have woken up.
 constexpr int64_t serial_size = 32 << 10;
 /// Samples that are summed, then normalized, before the next ones: what a shared cache still holds the second time.
 constexpr int64_t wave_size = 4 << 20;
-/// A rectangle of columns narrower than this reads too few neighbouring cache lines of each row.
-constexpr int64_t narrow_columns = 1024;
+/// A rectangle of columns narrower than this uses too few of the sets of a cache, where rows are a power of two apart.
+constexpr int64_t narrow_columns = 4096;
 
 int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step; }
+
+/// Whether pieces of `size` bytes, of which there are `count`, stay in the second-level cache between their statistics
+/// and their results.
+bool stay_cached(int64_t size, int64_t count) {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const int64_t second_level = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  // A virtual machine may report more than there is.
+  if (count >= whole_pieces && size <= std::min<int64_t>(second_level, 2 << 20) / 8 * 7) return true;
+#endif
+  return size <= cached_size;
+}
 
 Rule rule_of(const Normalization& normalization) {
   double count = 1;
@@ -91,8 +106,12 @@ class AffineTables {
     if (affine_.inner == 1 && affine_.period > 1 && affine_.period < view.depth) {
       copies = ceiling(short_table, affine_.period);
     }
-    const bool spread = affine_.inner > 1 && affine_.inner < short_run && affine_.period > 1 && view.outer == 1 &&
-                        covered <= spread_table && covered <= view.batch * view.depth / 4;
+    // Rows of the column kernels have one entry each, or each element has its own.
+    const int64_t pitch = view.groups * view.depth;
+    const bool differ = view.outer > 1 && covered > pitch;
+    const bool is_short = affine_.inner < short_run && covered <= spread_table &&
+                          covered <= view.batch * view.outer * pitch / 4 && (differ || view.outer == 1);
+    const bool spread = affine_.inner > 1 && affine_.period > 1 && (is_short || (differ && affine_.inner < pitch));
     const int64_t inner = spread ? affine_.inner : 1;
     if (dense && as_stored && copies == 1 && !spread) {
       affine_.scale = normalization.scale;
@@ -239,10 +258,13 @@ void apply_dense(const Job& job, int64_t begin, int64_t length, double mean, dou
   }
   const int64_t pitch = job.affine->period;
   const int64_t end = begin + length;
+  double map[3];
+  const GroupMaps maps = {map, map + 1, map + 2};
+  job.kernels.map_groups(&mean, &variance, 1, *job.rule, maps);
   for (int64_t i = begin, size = 0; i < end; i += size) {
     size = std::min(job.affine->span - i % job.affine->span, end - i);
     const ColumnsTask task = {job.x, job.y, i, 1, 0, size / pitch, pitch, 1, pitch, job.rule, job.affine, job.finish};
-    job.kernels.apply_columns(task, &mean, &variance);
+    job.kernels.apply_columns(task, maps);
   }
 }
 
@@ -250,7 +272,7 @@ void apply_dense(const Job& job, int64_t begin, int64_t length, double mean, dou
 void normalize_dense(const Job& job) {
   const int64_t groups = job.view.batch;
   const int64_t depth = job.view.depth;
-  if (depth * job.size <= cached_size) {
+  if (stay_cached(depth * job.size, groups)) {
     const int64_t groups_per_task = std::max<int64_t>(1, task_size / (depth * job.size));
     parallel(job.executor, job.serial, ceiling(groups, groups_per_task), [&](int64_t task) {
       const int64_t first = task * groups_per_task;
@@ -288,9 +310,13 @@ void normalize_dense(const Job& job) {
     });
     for (int64_t g = 0; g < count; ++g) {
       const int64_t part = g * segments;
-      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, &mean[g], &variance[g]);
+      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, 1, &mean[g],
+                                &variance[g]);
     }
-    parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
+    const int64_t tasks = count * segments;
+    // From the last one back: the cache still holds what was read last.
+    parallel(job.executor, job.serial, tasks, [&](int64_t index) {
+      const int64_t task = tasks - 1 - index;
       apply_dense(job, begin(task), length(task), mean[task / segments], variance[task / segments]);
     });
   }
@@ -307,6 +333,21 @@ void normalize_long_runs(const Job& job) {
   });
 }
 
+/// The maps of as many groups.
+class MapTables {
+ public:
+  explicit MapTables(int64_t groups)
+      : shift_(static_cast<size_t>(groups)), factor_(shift_.size()), offset_(shift_.size()) {}
+
+  /// Those from group `group` on, each table as if it was one of doubles: of a float, the rest stays unused.
+  GroupMaps from(int64_t group) { return {&shift_[group], &factor_[group], &offset_[group]}; }
+
+ private:
+  std::vector<double> shift_;
+  std::vector<double> factor_;
+  std::vector<double> offset_;
+};
+
 /// Groups that are columns. A rectangle of all rows and some columns is one task where it fits in the cache.
 void normalize_columns(const Job& job) {
   const View& view = job.view;
@@ -317,7 +358,8 @@ void normalize_columns(const Job& job) {
   const int64_t narrowest = ceiling(narrow_columns, group_bytes);
   const int64_t affordable = std::max(narrowest, task_size / (view.outer * group_bytes));
   const int64_t groups_per_task = std::min({affordable, most_groups, view.groups});
-  if (view.outer * groups_per_task * group_bytes <= cached_size) {
+  const int64_t tasks = view.batch * ceiling(view.groups, groups_per_task);
+  if (stay_cached(view.outer * groups_per_task * group_bytes, tasks)) {
     const int64_t blocks = ceiling(view.groups, groups_per_task);
     // Evenly: a narrow last block would cost as much as a wide one.
     const int64_t even = ceiling(view.groups, blocks);
@@ -345,8 +387,7 @@ void normalize_columns(const Job& job) {
   }
   std::vector<double> means(static_cast<size_t>(samples_per_wave * segments * view.groups));
   std::vector<double> variances(means.size());
-  std::vector<double> mean(static_cast<size_t>(samples_per_wave * view.groups));
-  std::vector<double> variance(mean.size());
+  MapTables maps(samples_per_wave * view.groups);
   for (int64_t first = 0; first < view.batch; first += samples_per_wave) {
     const int64_t count = std::min(samples_per_wave, view.batch - first);
     const auto rectangle = [&](int64_t task) {
@@ -362,15 +403,21 @@ void normalize_columns(const Job& job) {
       job.sum(moments.first_index, moments.rows, pitch, moments.groups * view.depth);
       job.kernels.column_moments(moments, &means[part], &variances[part]);
     });
-    parallel(job.executor, job.serial || segments * view.groups < 16384, count, [&](int64_t n) {
-      const int64_t part = n * segments * view.groups;
-      const int64_t group = n * view.groups;
-      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, view.groups, &mean[group],
-                                &variance[group]);
+    parallel(job.executor, job.serial || count * segments * view.groups < 16384, count * blocks, [&](int64_t task) {
+      const int64_t first_group = task % blocks * groups_per_block;
+      const int64_t part = task / blocks * segments * view.groups + first_group;
+      const int64_t groups = std::min(groups_per_block, view.groups - first_group);
+      double mean[max_columns], variance[max_columns];
+      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, view.groups, groups, mean,
+                                variance);
+      job.kernels.map_groups(mean, variance, groups, *job.rule, maps.from(task / blocks * view.groups + first_group));
     });
-    parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
+    const int64_t tasks = count * segments * blocks;
+    // From the last one back: the cache still holds what was read last.
+    parallel(job.executor, job.serial, tasks, [&](int64_t index) {
+      const int64_t task = tasks - 1 - index;
       const int64_t group = task / (blocks * segments) * view.groups + task % blocks * groups_per_block;
-      job.kernels.apply_columns(rectangle(task), &mean[group], &variance[group]);
+      job.kernels.apply_columns(rectangle(task), maps.from(group));
     });
   }
 }
