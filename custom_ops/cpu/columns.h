@@ -78,9 +78,14 @@ inline void fold_columns(Columns<C>& columns, const LongRows& shape, int64_t gro
     return;
   }
   for (int64_t g = 0; g < groups; ++g) {
+    const C* const values = columns + g * depth;
     S sum = 0;
+    if (depth < lanes<C>) {
+      for (int64_t i = 0; i < depth; ++i) sum += static_cast<S>(values[i]);
+    } else {
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < depth; ++i) sum += static_cast<S>(columns.values[g * depth + i]);
+      for (int64_t i = 0; i < depth; ++i) sum += static_cast<S>(values[i]);
+    }
     sums[g] += sum;
   }
 }
@@ -102,8 +107,13 @@ inline void spread_groups(const Columns<C>& groups, int64_t count, int64_t depth
     for (int64_t g = 0; g < count; g += lanes<C>) store(load(groups + g), columns + g);
   } else {
     for (int64_t g = 0; g < count; ++g) {
-      const Vector<C> value = broadcast(groups.values[g]);
-      for_vectors<C>(depth, [&](int64_t i, auto extent) { store(value, columns + (g * depth + i), extent); });
+      const C value = groups.values[g];
+      C* const to = columns + g * depth;
+      if (depth < lanes<C>) {
+        for (int64_t i = 0; i < depth; ++i) to[i] = value;
+      } else {
+        for_vectors<C>(depth, [&](int64_t i, auto extent) { store(broadcast(value), to + i, extent); });
+      }
     }
   }
   repeat_columns(count * depth, repeat, columns);
@@ -499,9 +509,71 @@ void sample_maps(const ColumnsTask& task, const T* x, ColumnGroupMaps<Compute<T>
   }
 }
 
+/// Samples up to here are taken many at a time, side by side, so that what is done once a sample is done for a vector
+/// of them at once.
+constexpr int64_t tiny_sample = 256;
+
+template <class T>
+bool are_tiny(const ColumnsTask& task) {
+  const int64_t size = task.rows * task.pitch;
+  const int64_t covered = task.affine->period * task.affine->inner;
+  return task.samples > 1 && size <= tiny_sample && task.sample_pitch == size &&
+         task.groups * task.depth == task.pitch && (task.affine->period == 1 || size % covered == 0) &&
+         task.affine->rows == 1;
+}
+
+template <class T>
+void normalize_tiny_samples(const ColumnsTask& task) {
+  using C = Compute<T>;
+  const int64_t width = task.pitch;
+  const int64_t size = task.rows * width;
+  const int64_t most = smaller(smaller(max_columns / width, most_waiting<C> / size), task.samples);
+  const int64_t pitch = most * width;
+  alignas(vector_bytes) C values[most_waiting<C>], matrix[most_waiting<C>];
+  Columns<C> scale, bias;
+  spread_affine(*task.affine, task.first_index, size, scale, bias);
+  ColumnGroupMaps<C> groups;
+  ColumnMaps<C> maps;
+  for (int64_t first = 0; first < task.samples; first += most) {
+    const int64_t samples = smaller(most, task.samples - first);
+    const int64_t index = task.first_index + first * size;
+    const T* const x = static_cast<const T*>(task.x) + index;
+    for (int64_t r = 0; r < task.rows; ++r) {
+      for (int64_t s = 0; s < samples; ++s) {
+        const T* const from = x + s * size + r * width;
+        C* const to = matrix + r * pitch + s * width;
+        for_vectors<C>(width, [&](int64_t c, auto extent) { store(load(from + c, extent, Vector<C>{}), to + c, extent); });
+      }
+    }
+    ColumnsTask together = task;
+    together.pitch = pitch;
+    together.groups = samples * task.groups;
+    sample_maps(together, matrix, groups);
+    spread_groups(groups.shift, together.groups, task.depth, 1, maps.shift);
+    spread_groups(groups.factor, together.groups, task.depth, 1, maps.factor);
+    spread_groups(groups.offset, together.groups, task.depth, 1, maps.bias);
+    apply_rows(matrix, task.rows, pitch, samples * width, maps, Plain<C>{matrix}, pitch);
+    const auto put = [&](const auto& sink) {
+      for (int64_t r = 0; r < task.rows; ++r) {
+        const Entries<C> entries = {scale + r * width, bias + r * width};
+        for (int64_t s = 0; s < samples; ++s) {
+          for_vectors<C>(width, [&](int64_t c, auto extent) {
+            const Vector<C> value = load(matrix + (r * pitch + s * width + c), extent, Vector<C>{});
+            sink.put(entries(value, c, extent), s * size + r * width + c, extent);
+          });
+        }
+      }
+    };
+    if (straight<T>(task.finish, task.y, index, put)) continue;
+    put(Plain<C>{values});
+    task.finish->run(*task.finish, values, index, samples * size, samples * size, task.y);
+  }
+}
+
 template <class T>
 void normalize_columns(const ColumnsTask& task) {
   using C = Compute<T>;
+  if (are_tiny<T>(task)) return normalize_tiny_samples<T>(task);
   ColumnAffine<C> affine(task);
   ColumnGroupMaps<C> maps;
   for (int64_t s = 0; s < task.samples; ++s) {
