@@ -391,7 +391,8 @@ struct ColumnGroupMaps {
 };
 
 template <class C, class S>
-inline void map_groups(const ColumnStatistics<C, S>& statistics, int64_t groups, const Rule& rule, ColumnGroupMaps<C>& maps) {
+inline void map_groups(const ColumnStatistics<C, S>& statistics, int64_t groups, const Rule& rule,
+                       ColumnGroupMaps<C>& maps) {
 #pragma omp simd
   for (int64_t g = 0; g < groups; ++g) {
     const S offset = statistics.offset.values[g];
@@ -542,7 +543,8 @@ void normalize_tiny_samples(const ColumnsTask& task) {
       for (int64_t s = 0; s < samples; ++s) {
         const T* const from = x + s * size + r * width;
         C* const to = matrix + r * pitch + s * width;
-        for_vectors<C>(width, [&](int64_t c, auto extent) { store(load(from + c, extent, Vector<C>{}), to + c, extent); });
+        for_vectors<C>(width,
+                       [&](int64_t c, auto extent) { store(load(from + c, extent, Vector<C>{}), to + c, extent); });
       }
     }
     ColumnsTask together = task;

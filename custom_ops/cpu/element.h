@@ -39,7 +39,9 @@ inline void clear(N* values, int64_t count) {
 }
 
 template <class N>
-inline bool is_finite(N value) { return value - value == 0; }
+inline bool is_finite(N value) {
+  return value - value == 0;
+}
 
 /// What the elements of a group are multiplied by. A variance that rounding made negative counts as zero, NaN stays
 /// NaN; 0 where a square left the range of C.

@@ -310,8 +310,7 @@ void normalize_dense(const Job& job) {
     });
     for (int64_t g = 0; g < count; ++g) {
       const int64_t part = g * segments;
-      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, 1, &mean[g],
-                                &variance[g]);
+      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, 1, &mean[g], &variance[g]);
     }
     const int64_t tasks = count * segments;
     // From the last one back: the cache still holds what was read last.
