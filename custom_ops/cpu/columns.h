@@ -16,8 +16,6 @@ namespace {
 
 /// Rows summed in the compute type before a flush to double.
 constexpr int64_t rows_per_flush = 1024;
-/// Long rows made of short ones get at least this many columns, so that loop ends do not count.
-constexpr int64_t wide_row = 128;
 /// Long rows that the shifts are sampled from.
 constexpr int64_t sampled_rows = 8;
 
@@ -440,7 +438,8 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
   const int64_t width = task.groups * task.depth;
   const Affine& table = *task.affine;
   LongRows shape = long_rows(task, lanes<C>);
-  if (!affine.fixed && (table.inner > 1 || table.period % shape.pitch != 0)) {
+  // Joined rows may not go past the table's end.
+  if (!affine.fixed && (table.inner > 1 || table.period % shape.pitch != 0 || first_index % shape.pitch != 0)) {
     shape = {1, task.rows, task.pitch, width, 0};
   }
   ColumnMaps<C> maps;
@@ -462,13 +461,14 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
                   if (affine.fixed) return apply_rows(x, count, shape.pitch, columns, maps, sink, y_pitch);
                   const C* const scale = static_cast<const C*>(table.scale);
                   const C* const bias = static_cast<const C*>(table.bias);
-                  const int64_t begin = index + first * shape.pitch;
-                  AffineCursor cursor(table, table.inner > 1 ? begin - begin % task.pitch : begin);
+                  // Of the whole row: a table ends with a row.
+                  AffineCursor cursor(table, index - index % task.pitch + first * shape.pitch);
+                  const int64_t column = table.inner > 1 ? 0 : index % task.pitch;
                   for (int64_t r = 0; r < count; ++r, cursor.advance(shape.pitch)) {
                     const T* const from = x + r * shape.pitch;
                     const auto to = sink.from(r * y_pitch);
-                    const C* const scales = scale + cursor.entry();
-                    const C* const biases = bias + cursor.entry();
+                    const C* const scales = scale + cursor.entry() + column;
+                    const C* const biases = bias + cursor.entry() + column;
                     if (table.inner > 1) {
                       apply_rows(from, 1, 0, columns, maps, scaled(to, OneEntry<C>{*scales, *biases}), 0);
                     } else {

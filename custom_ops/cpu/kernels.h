@@ -79,6 +79,8 @@ struct ColumnsTask {
 };
 
 constexpr int64_t max_columns = 1024;
+/// Short rows are joined, a power of two of them, to at least this many columns, so that loop ends do not count.
+constexpr int64_t wide_row = 128;
 
 /// What maps the elements of groups to normalized values, (x - shift) * factor + offset: in the compute type, one value
 /// of each for each group.

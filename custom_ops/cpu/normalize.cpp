@@ -44,6 +44,9 @@ bool stay_cached(int64_t size, int64_t count) {
   return size <= cached_size;
 }
 
+/// Whether groups are short runs that lie apart, which the column kernels take.
+bool are_columns(const View& view) { return view.outer > 1 && view.depth <= max_columns; }
+
 Rule rule_of(const Normalization& normalization) {
   double count = 1;
   for (int64_t d = 0; d < normalization.rank; ++d) {
@@ -103,12 +106,12 @@ class AffineTables {
     // Long runs that go through a short table many times get it repeated, and one with short inner runs spread out, so
     // that loops over it are long.
     const int64_t covered = affine_.period * affine_.inner;
-    if (affine_.inner == 1 && affine_.period > 1 && affine_.period < view.depth) {
+    if (!are_columns(view) && affine_.inner == 1 && affine_.period > 1 && affine_.period < view.depth) {
       copies = ceiling(short_table, affine_.period);
     }
     // Rows of the column kernels have one entry each, or each element has its own.
     const int64_t pitch = view.groups * view.depth;
-    const bool differ = view.outer > 1 && covered > pitch;
+    const bool differ = are_columns(view) && covered > pitch;
     const bool is_short = affine_.inner < short_run && covered <= spread_table &&
                           covered <= view.batch * view.outer * pitch / 4 && (differ || view.outer == 1);
     const bool spread = affine_.inner > 1 && affine_.period > 1 && (is_short || (differ && affine_.inner < pitch));
@@ -161,9 +164,9 @@ class AffineTables {
     const int64_t rows = elements(period, true);
     elements(0, false);
     if (d != dimensions.rend() || rows == 1) return false;
-    const bool are_columns = view.outer > 1 && period == view.groups * view.depth && span == view.outer * period;
-    const bool are_runs = view.outer == 1 && view.depth % span == 0 && period <= max_columns;
-    if (!are_columns && !are_runs) return false;
+    const bool by_columns = are_columns(view) && period == view.groups * view.depth && span == view.outer * period;
+    const bool by_runs = view.outer == 1 && view.depth % span == 0 && period <= max_columns;
+    if (!by_columns && !by_runs) return false;
     affine_ = {normalization.scale, normalization.bias, period, 1, rows, span};
     return true;
   }
@@ -377,7 +380,9 @@ void normalize_columns(const Job& job) {
   }
   const int64_t groups_per_block = std::min(most_groups, view.groups);
   const int64_t blocks = ceiling(view.groups, groups_per_block);
-  const int64_t rows = std::max<int64_t>(1, segment_size / (groups_per_block * group_bytes));
+  const int64_t most_rows = std::max<int64_t>(1, segment_size / (groups_per_block * group_bytes));
+  // Whole joined rows.
+  const int64_t rows = most_rows > wide_row ? most_rows / wide_row * wide_row : most_rows;
   const int64_t segments = ceiling(view.outer, rows);
   const int64_t samples_per_wave = std::max<int64_t>(1, wave_size / (sample * job.size));
   std::vector<double> counts;
@@ -473,10 +478,10 @@ void normalize(const Normalization& normalization, Executor& executor) {
                 total * size <= serial_size};
   if (view.outer == 1) {
     normalize_dense(job);
-  } else if (view.depth > max_columns) {
-    normalize_long_runs(job);
-  } else {
+  } else if (are_columns(view)) {
     normalize_columns(job);
+  } else {
+    normalize_long_runs(job);
   }
 }
 
