@@ -136,6 +136,25 @@ def test_normalization_over_any_axes(data: st.DataObject) -> None:
     )
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_large_at_random(seed: int) -> None:
+    """Axes, scale and bias in all combinations, of extents that the kernels' ways part at."""
+    rng = np.random.default_rng(seed)
+    for number in range(40 if os.environ.get("ONNXNORM_ISA") else 120):
+        rank = rng.integers(1, 6)
+        extents = rng.choice([1, 2, 3, 4, 5, 7, 8, 16, 17, 33, 64, 129, 300, 1025], rank)
+        while math.prod(extents) > 400_000:
+            extents[rng.integers(rank)] = rng.integers(1, 5)
+        shape = tuple(int(extent) for extent in extents)
+        varies, biases_vary = rng.integers(0, 2, (2, rank))
+        sizes = [tuple(np.where(varies, shape, 1)), tuple(np.where(biases_vary, shape, 1))]
+        x = values(number, shape, "float32", mean=rng.choice([0.0, 100.0]))
+        scale, bias = (values(number, size, "float32") for size in (sizes[0], rng.choice(sizes)))
+        axes = [int(axis) for axis in np.flatnonzero(rng.integers(0, 2, rank))] or [0]
+        y = run(LAYER, x, scale, bias, axes=axes)
+        assert_close(LAYER, y, x, scale, bias, "float32", axes=axes)
+
+
 @pytest.mark.parametrize("mean", [0.0, 1e4])
 @pytest.mark.parametrize("case", LARGE)
 def test_large(case: str, mean: float) -> None:
