@@ -413,4 +413,4 @@ def test_threads_do_not_change_a_bit(case: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_instruction_set_levels(level: str) -> None:
     selected = "normalization or other_types or nearest_even or half_precision or adversarial"
-    rerun_at(level, __file__, f"{selected} or beyond or no_further")
+    rerun_at(level, __file__, f"{selected} or at_random or beyond or no_further")
