@@ -16,7 +16,7 @@ namespace {
 
 /// Rows summed in the compute type before a flush to double.
 constexpr int64_t rows_per_flush = 1024;
-/// Long rows that the shifts are sampled from.
+/// Long rows that the shifts are sampled from, at most.
 constexpr int64_t sampled_rows = 8;
 
 /// One value for each column of a long row, in whole vectors.
@@ -134,10 +134,11 @@ template <class T>
 inline void add_four_rows(const T* x, int64_t pitch, int64_t width, const Columns<Compute<T>>& shift,
                           Columns<Compute<T>>& first, Columns<Compute<T>>& second) {
   using C = Compute<T>;
-  for_vectors<C>(width, [&](int64_t c, auto extent) {
+  const T *const x1 = x + pitch, *const x2 = x1 + pitch, *const x3 = x2 + pitch;
+  for_vectors<C>(width, [&, x, x1, x2, x3](int64_t c, auto extent) {
     const Vector<C> k = load(shift + c);
-    const Vector<C> d0 = load(x + c, extent, k) - k, d1 = load(x + pitch + c, extent, k) - k;
-    const Vector<C> d2 = load(x + 2 * pitch + c, extent, k) - k, d3 = load(x + 3 * pitch + c, extent, k) - k;
+    const Vector<C> d0 = load(x + c, extent, k) - k, d1 = load(x1 + c, extent, k) - k;
+    const Vector<C> d2 = load(x2 + c, extent, k) - k, d3 = load(x3 + c, extent, k) - k;
     store(load(first + c) + ((d0 + d1) + (d2 + d3)), first + c);
     store(load(second + c) + d0 * d0 + d1 * d1 + (d2 * d2 + d3 * d3), second + c);
   });
@@ -182,7 +183,7 @@ inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& 
   using C = Compute<T>;
   Columns<C> anchor, sums;
   Columns<S> folded;
-  const int64_t samples = smaller(shape.rows, sampled_rows);
+  const int64_t samples = smaller(smaller(shape.rows, 2 + shape.rows / 16), sampled_rows);
   const int64_t step = samples > 1 ? (shape.rows - 1) / (samples - 1) : 0;
   if (task.depth == 1) {
     for_vectors<C>(task.groups, [&](int64_t g, auto extent) { store(load(x + g, extent, Vector<C>{}), means + g); });
