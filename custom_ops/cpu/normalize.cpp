@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -215,46 +214,6 @@ void parallel(Executor& executor, bool serial, int64_t count, const Body& body) 
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-/// Pieces of a tensor that are read twice: the second time by the thread that read them the first time, the last one
-/// first, because its cache may still hold that.
-class Pieces {
- public:
-  explicit Pieces(int64_t most) : most_(most), pieces_(static_cast<size_t>(list_count * most)) {}
-
-  /// The calling thread has read a piece.
-  void put(int64_t piece) {
-    const int64_t list = own_list();
-    pieces_[static_cast<size_t>(list * most_ + sizes_[list].value++)] = piece;
-  }
-  /// For the calling thread to read again. There must be as many calls as pieces, so that all find one.
-  int64_t take() {
-    for (int64_t list = own_list();; list = (list + 1) % list_count) {
-      int64_t size = sizes_[list].value;
-      while (size > 0) {
-        if (!sizes_[list].value.compare_exchange_weak(size, size - 1)) continue;
-        return pieces_[static_cast<size_t>(list * most_ + size - 1)];
-      }
-    }
-  }
-
- private:
-  /// Threads beyond these share lists.
-  static constexpr int64_t list_count = 16;
-  struct alignas(64) Size {
-    std::atomic<int64_t> value{0};
-  };
-
-  static int64_t own_list() {
-    static std::atomic<int64_t> threads{0};
-    thread_local const int64_t number = threads++;
-    return number % list_count;
-  }
-
-  int64_t most_;
-  std::vector<int64_t> pieces_;
-  Size sizes_[list_count];
-};
-
 /// Rows of Y become the sums that are normalized. A task does this just before it reads them, so that they are in its
 /// cache then.
 struct Sum {
@@ -343,7 +302,6 @@ void normalize_dense(const Job& job) {
   for (int64_t s = 0; s < segments; ++s) counts.push_back(static_cast<double>(length(s)));
   std::vector<double> means(static_cast<size_t>(segments * groups_per_wave));
   std::vector<double> variances(means.size());
-  Pieces pieces(segments * groups_per_wave);
   std::vector<double> mean(static_cast<size_t>(groups_per_wave));
   std::vector<double> variance(mean.size());
   for (int64_t first = 0; first < groups; first += groups_per_wave) {
@@ -352,14 +310,12 @@ void normalize_dense(const Job& job) {
     parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
       job.sum(begin(task), 1, 0, length(task));
       job.kernels.run_moments(job.x, begin(task), length(task), &means[task], &variances[task]);
-      pieces.put(task);
     });
     for (int64_t g = 0; g < count; ++g) {
       const int64_t part = g * segments;
       job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, 1, &mean[g], &variance[g]);
     }
-    parallel(job.executor, job.serial, count * segments, [&](int64_t) {
-      const int64_t task = pieces.take();
+    parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
       apply_dense(job, begin(task), length(task), mean[task / segments], variance[task / segments]);
     });
   }
@@ -433,7 +389,6 @@ void normalize_columns(const Job& job) {
   std::vector<double> means(static_cast<size_t>(samples_per_wave * segments * view.groups));
   std::vector<double> variances(means.size());
   MapTables maps(samples_per_wave * view.groups);
-  Pieces pieces(samples_per_wave * segments * blocks);
   for (int64_t first = 0; first < view.batch; first += samples_per_wave) {
     const int64_t count = std::min(samples_per_wave, view.batch - first);
     const auto rectangle = [&](int64_t task) {
@@ -448,7 +403,6 @@ void normalize_columns(const Job& job) {
       const ColumnsTask moments = rectangle(task);
       job.sum(moments.first_index, moments.rows, pitch, moments.groups * view.depth);
       job.kernels.column_moments(moments, &means[part], &variances[part]);
-      pieces.put(task);
     });
     parallel(job.executor, job.serial || count * segments * view.groups < 16384, count * blocks, [&](int64_t task) {
       const int64_t first_group = task % blocks * groups_per_block;
@@ -459,8 +413,7 @@ void normalize_columns(const Job& job) {
                                 variance);
       job.kernels.map_groups(mean, variance, groups, *job.rule, maps.from(task / blocks * view.groups + first_group));
     });
-    parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t) {
-      const int64_t task = pieces.take();
+    parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
       const int64_t group = task / (blocks * segments) * view.groups + task % blocks * groups_per_block;
       job.kernels.apply_columns(rectangle(task), maps.from(group));
     });
