@@ -28,8 +28,10 @@ constexpr int64_t segment_size = 128 << 10;
 constexpr int64_t serial_size = 32 << 10;
 /// Samples that are summed, then normalized, before the next ones: what a shared cache still holds the second time.
 constexpr int64_t wave_size = 4 << 20;
-/// A rectangle of columns narrower than this uses too few of the sets of a cache, where rows are a power of two apart.
-constexpr int64_t narrow_columns = 4096;
+/// Rectangles of columns that are narrower use too few of the sets of a cache, where rows are a power of two apart.
+constexpr int64_t wide_columns = 4096;
+/// Still better than to read everything twice.
+constexpr int64_t narrow_columns = 1024;
 
 int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step; }
 
@@ -354,11 +356,17 @@ void normalize_columns(const Job& job) {
   const int64_t sample = view.outer * pitch;
   const int64_t group_bytes = view.depth * job.size;
   const int64_t most_groups = max_columns / view.depth;
-  const int64_t narrowest = ceiling(narrow_columns, group_bytes);
-  const int64_t affordable = std::max(narrowest, task_size / (view.outer * group_bytes));
-  const int64_t groups_per_task = std::min({affordable, most_groups, view.groups});
-  const int64_t tasks = view.batch * ceiling(view.groups, groups_per_task);
-  if (stay_cached(view.outer * groups_per_task * group_bytes, tasks)) {
+  const auto groups_of = [&](int64_t columns_size) {
+    const int64_t affordable = std::max(ceiling(columns_size, group_bytes), task_size / (view.outer * group_bytes));
+    return std::min({affordable, most_groups, view.groups});
+  };
+  const auto tasks_of = [&](int64_t groups) { return view.batch * ceiling(view.groups, groups); };
+  int64_t groups_per_task = groups_of(wide_columns);
+  if (!stay_cached(view.outer * groups_per_task * group_bytes, tasks_of(groups_per_task)) &&
+      tasks_of(groups_of(narrow_columns)) >= whole_pieces) {
+    groups_per_task = groups_of(narrow_columns);
+  }
+  if (stay_cached(view.outer * groups_per_task * group_bytes, tasks_of(groups_per_task))) {
     const int64_t blocks = ceiling(view.groups, groups_per_task);
     // Evenly: a narrow last block would cost as much as a wide one.
     const int64_t even = ceiling(view.groups, blocks);
