@@ -354,6 +354,9 @@ inline Scaled<Sink, Entries> scaled(const Sink& sink, const Entries& entries) {
   return {sink, entries};
 }
 
+/// Rows are taken so many at once, the last ones first: results push the first rows out of the cache.
+constexpr int64_t rows_at_once = 64;
+
 /// Rows from flat index `index` of X to the same place of Y, finished. apply(x, first, rows, sink, y_pitch) computes
 /// some of them: `rows` from row `first` on, which stands at x.
 template <class T, class Apply>
@@ -361,8 +364,11 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
                      const Apply& apply) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + index;
-  const bool done =
-      straight<T>(task.finish, task.y, index, [&](const auto& sink) { apply(x, int64_t{0}, rows, sink, pitch); });
+  const bool done = straight<T>(task.finish, task.y, index, [&](const auto& sink) {
+    for (int64_t begin = (rows - 1) / rows_at_once * rows_at_once; begin >= 0; begin -= rows_at_once) {
+      apply(x + begin * pitch, begin, smaller(rows_at_once, rows - begin), sink.from(begin * pitch), pitch);
+    }
+  });
   if (done) return;
   static_assert(most_waiting<C> >= max_columns, "a block holds at least a row");
   alignas(vector_bytes) C values[most_waiting<C>];
