@@ -16,7 +16,7 @@ namespace {
 
 /// Rows summed in the compute type before a flush to double.
 constexpr int64_t rows_per_flush = 1024;
-/// Long rows that the shifts are sampled from, at most.
+/// Long rows that the shifts are sampled from.
 constexpr int64_t sampled_rows = 8;
 
 /// One value for each column of a long row, in whole vectors.
@@ -183,7 +183,7 @@ inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& 
   using C = Compute<T>;
   Columns<C> anchor, sums;
   Columns<S> folded;
-  const int64_t samples = smaller(smaller(shape.rows, 2 + shape.rows / 16), sampled_rows);
+  const int64_t samples = smaller(shape.rows, sampled_rows);
   const int64_t step = samples > 1 ? (shape.rows - 1) / (samples - 1) : 0;
   if (task.depth == 1) {
     for_vectors<C>(task.groups, [&](int64_t g, auto extent) { store(load(x + g, extent, Vector<C>{}), means + g); });

@@ -19,6 +19,9 @@ extern const KernelTable kernels;
 namespace avx512 {
 extern const KernelTable kernels;
 }
+namespace avx512_bf16 {
+extern const KernelTable kernels;
+}
 namespace neon {
 extern const KernelTable kernels;
 }
@@ -46,7 +49,9 @@ Isa choose() {
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  const Level levels[] = {{"avx512", &avx512::kernels, has_avx512},
+  const bool has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
+  const Level levels[] = {{"avx512_bf16", &avx512_bf16::kernels, has_bf16},
+                          {"avx512", &avx512::kernels, has_avx512},
                           {"avx2", &avx2::kernels, has_avx2},
                           {"baseline", &baseline::kernels, true}};
 #elif defined(ONNXNORM_NEON_LEVEL)

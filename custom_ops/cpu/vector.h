@@ -149,6 +149,14 @@ inline void store(Vector<double> value, double* to, Whole = {}) {
   *reinterpret_cast<VectorTypes<double>::stored*>(to) = value;
 }
 inline void store(Vector<float> value, BFloat* to, Whole = {}) {
+#if defined(__AVX512BF16__)
+  // The instruction takes subnormal numbers for zero.
+  constexpr int subnormal = 0x20;
+  if (__builtin_expect(!_mm512_fpclass_ps_mask(value, subnormal), true)) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(value));
+    return;
+  }
+#endif
   const Bits bits = (Bits)value;
   const Bits nearest_even = bits + 0x7fffu + ((bits >> 16) & 1u);
 #if defined(__AVX512F__)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ON_ARM = platform.machine() in ("aarch64", "arm64")
-LEVELS = ("neon",) if ON_ARM else ("baseline", "avx2", "avx512")
+LEVELS = ("neon",) if ON_ARM else ("baseline", "avx2", "avx512", "avx512_bf16")
 PROBE = "import onnxruntime, onnxnorm; onnxnorm.register(onnxruntime.SessionOptions())"
 
 

@@ -392,6 +392,8 @@ def test_results_are_rounded_to_nearest_even(element: str) -> None:
         scale[:500] = bits.view(np.float16)[0, :500] * np.float16(2.0**-14)
         x, exact = x.astype(np.float16), x * scale.astype(np.float32) + bias.astype(np.float32)
     else:
+        bits[0, :500] &= 0x80FF  # subnormal, or twice as large at most
+        bits[1, :500] = 0
         scale, bias = (bits.astype(np.uint32) << 16).view(np.float32)
         bias[1000:] = scale[1000:] * np.float32(2.0**-8)  # ties
         bias = stored(bias, element)
