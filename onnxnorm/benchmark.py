@@ -328,7 +328,8 @@ def _why_none(model: onnx.ModelProto) -> str:
         )
     return (
         f"its {', '.join(sorted(operators & node_times.NORMS))} nodes are in branches that are not "
-        "taken, or ONNX Runtime made them part of others or of constants when it loaded the file"
+        "taken or in loops that run no turn (--inputs can give the condition or the count), or "
+        "ONNX Runtime made them part of others or of constants when it loaded the file"
     )
 
 

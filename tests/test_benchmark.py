@@ -248,6 +248,28 @@ def test_nothing_to_normalize_has_no_floor(tmp_path: Path) -> None:
     assert (norm.input_shape, norm.bytes_moved, norm.floor) == ((1, 0, 8), 0, None)
 
 
+def test_norms_of_a_loop_that_runs_no_turn_are_told_of(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        g (int64 count, float[2,8] x) => (float[2,8] y) <float[8] s = {1,1,1,1,1,1,1,1}> {
+            none = Constant <value = bool {1}> ()
+            y = Loop (count, none, x) <body = b (int64 i, bool on, float[2,8] u)
+                => (bool still, float[2,8] v) {
+                    still = Identity (on)
+                    v = LayerNormalization (u, s)
+                }>
+        }"""
+    )
+    file = saved(model, tmp_path / "loop.onnx")
+    arrays = {"count": np.int64(0), "x": np.ones((2, 8), np.float32)}
+    np.savez(tmp_path / "none.npz", **arrays)
+    with pytest.raises(VerificationError, match=r"in loops that run no turn .*--inputs"):
+        benchmark.bench(file, None, QUICK, tmp_path / "none.npz")
+    np.savez(tmp_path / "two.npz", **{**arrays, "count": np.int64(2)})
+    (norm,) = benchmark.bench(file, None, QUICK, tmp_path / "two.npz").nodes.norms
+    assert norm.calls == 2
+
+
 def test_a_group_norm_of_onnx_is_told_to_be_taken_apart(tmp_path: Path) -> None:
     """ONNX Runtime runs its function body, whose nodes tell nothing of where they are from."""
     own = "v = GroupNormalization <num_groups = 2> (x, s, s)"
