@@ -6,13 +6,16 @@ Exit status: 0 done or in parity, 1 not in parity, 2 bad usage or an input that 
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 _ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_AT_ONCE = 1.0  # seconds
 
 
 class _Ended(BaseException):
@@ -31,42 +34,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     status = 0
-    with _ended_by_signals() as signals:
+    with _signals() as signals:
         try:
-            from onnxnorm.cli import app  # takes a while, in which signals come too
+            try:
+                signals.end()
+                from onnxnorm.cli import app  # takes a while, in which signals come too
 
-            status = app.run(given, signals)
+                status = app.run(given, signals.came)
+            finally:
+                signals.ending = False
         except BaseException:  # extension modules make something else of `_Ended`, or nothing
-            if not signals:
+            if not signals.came:
                 raise
-    for number in signals[:1]:
-        print(f"onnxnorm: error: {_ENDS[number]}", file=sys.stderr)
-        return 128 + number
+        if signals.came:
+            number = signals.came[0]
+            print(f"onnxnorm: error: {_ENDS[number]}", file=sys.stderr)
+            status = 128 + number
     return status
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[list[signal.Signals]]:
-    """Signals raise `_Ended`, so that what is temporary is removed; ignored ones stay ignored.
+class _Signals:
+    """Those that came. While they end the command, they raise `_Ended`; else they are only noted.
 
-    Yields:
-        those that came.
+    Those that follow one at once do not raise again: what is temporary is being removed. Later ones
+    do, for something may have swallowed the exception.
     """
-    came: list[signal.Signals] = []
 
-    def end(number: int, _: object) -> None:
-        came.append(signal.Signals(number))
-        raise _Ended
+    def __init__(self) -> None:
+        self.came: list[signal.Signals] = []
+        self.ending = False
+        self._quiet_until = -math.inf
 
+    def end(self) -> None:
+        """Lets signals end the command; one that has come does so now."""
+        self.ending = True
+        if self.came:
+            raise _Ended
+
+    def handle(self, number: int, _: object) -> None:
+        self.came.append(signal.Signals(number))
+        now = time.monotonic()
+        if self.ending and now >= self._quiet_until:
+            self._quiet_until = now + _AT_ONCE
+            raise _Ended
+
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    """Handles signals meanwhile; ignored ones and those handled in C stay what they are."""
+    signals = _Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield signals
         return
     before = {number: signal.getsignal(number) for number in _ENDS}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:
-            signal.signal(number, end)
+    replaced = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in replaced:
+        signal.signal(number, signals.handle)
     try:
-        yield came
+        yield signals
     finally:
-        for number, handler in before.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)

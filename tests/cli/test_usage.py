@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -169,6 +171,96 @@ def test_an_interrupt_that_an_import_made_something_else_of(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM.format(handler=USUAL)}"
     done = python("-c", code, "info")
     assert (done.returncode, done.stderr) == (130, "onnxnorm: error: interrupted\n")
+
+
+ENDS = {
+    "SIGINT": (130, "onnxnorm: error: interrupted\n"),
+    "SIGTERM": (143, "onnxnorm: error: terminated\n"),
+}
+
+
+@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", None])
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
+def test_a_signal_at_any_line_is_told_and_nothing_of_it_leaves(capfd, monkeypatch, first, second):
+    """``first`` comes in the command, ``second`` at each line that runs around it."""
+    from onnxnorm.cli import app
+
+    left, late, told = 0, [], []
+
+    def run(*_: object) -> int:
+        if first:
+            signal.raise_signal(signal.Signals[first])
+        return 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        nonlocal left
+        if frame.f_code.co_filename != cli.__file__:
+            return None
+        left -= event == "line"
+        if event == "line" and left == 0:
+            signal.raise_signal(signal.Signals[second])
+        return trace
+
+    monkeypatch.setattr(app, "run", run)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *given: late.append(given)) for number in numbers]
+    tracing = sys.gettrace()
+    try:
+        while left <= 0:
+            left = len(told) + 1
+            late.clear()
+            sys.settrace(trace)
+            try:
+                status = cli.main(["info"])
+            finally:
+                sys.settrace(tracing)
+            told.append((status, capfd.readouterr().err))
+            came = {name for name in (first, left <= 0 and not late and second) if name}
+            # One that comes alone may come when all is done.
+            assert told[-1] in [ENDS[name] for name in came] + [(0, "")] * (first is None)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert len(told) > 10
+    assert ENDS[first or second] in told
+
+
+def test_what_ends_is_not_disturbed_by_the_next_signal_but_by_a_later_one(monkeypatch, capfd):
+    from onnxnorm.cli import app
+
+    done = []
+
+    def run(*_: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            done.append("at once")
+            monkeypatch.setattr(time, "monotonic", lambda: now + 10)
+            signal.raise_signal(signal.SIGTERM)
+            done.append("later")
+        return 0
+
+    now = time.monotonic()
+    monkeypatch.setattr(app, "run", run)
+    assert cli.main(["info"]) == 130
+    assert done == ["at once"]
+    assert capfd.readouterr().err == "onnxnorm: error: interrupted\n"
+
+
+def test_a_handler_from_c_is_left_alone(onnxnorm_cli, monkeypatch):
+    """``getsignal`` knows none for it, and ``signal`` could not put it back."""
+    own, replaced = signal.signal, []
+
+    def replace(number: int, handler: object) -> object:
+        replaced.append(number)
+        return own(number, handler)
+
+    found = {signal.SIGINT: signal.getsignal(signal.SIGINT), signal.SIGTERM: None}
+    monkeypatch.setattr(signal, "getsignal", found.__getitem__)
+    monkeypatch.setattr(signal, "signal", replace)
+    assert onnxnorm_cli("--version").status == 0
+    assert replaced == [signal.SIGINT, signal.SIGINT]
 
 
 def test_handlers_of_signals_are_put_back(onnxnorm_cli):
