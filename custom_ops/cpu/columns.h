@@ -354,9 +354,6 @@ inline Scaled<Sink, Entries> scaled(const Sink& sink, const Entries& entries) {
   return {sink, entries};
 }
 
-/// Rows are taken so many at once, the last ones first: results push the first rows out of the cache.
-constexpr int64_t rows_at_once = 64;
-
 /// Rows from flat index `index` of X to the same place of Y, finished. apply(x, first, rows, sink, y_pitch) computes
 /// some of them: `rows` from row `first` on, which stands at x.
 template <class T, class Apply>
@@ -364,11 +361,8 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
                      const Apply& apply) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + index;
-  const bool done = straight<T>(task.finish, task.y, index, [&](const auto& sink) {
-    for (int64_t begin = (rows - 1) / rows_at_once * rows_at_once; begin >= 0; begin -= rows_at_once) {
-      apply(x + begin * pitch, begin, smaller(rows_at_once, rows - begin), sink.from(begin * pitch), pitch);
-    }
-  });
+  const bool done =
+      straight<T>(task.finish, task.y, index, [&](const auto& sink) { apply(x, int64_t{0}, rows, sink, pitch); });
   if (done) return;
   static_assert(most_waiting<C> >= max_columns, "a block holds at least a row");
   alignas(vector_bytes) C values[most_waiting<C>];
@@ -488,32 +482,43 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
   if (shape.rest > 0) map(first_index + shape.rows * shape.pitch, 1, shape.rest);
 }
 
-/// Small groups' statistics are taken in the compute type.
+/// Groups up to here have their statistics taken in the compute type; those that leave its range, once more in double.
 constexpr int64_t small_group = 4096;
+/// Variances below this, which rounding may have reached, leave the range as well.
+template <class C>
+constexpr C least_variance = sizeof(C) == 4 ? C(1e-30) : C(0);
+
+template <class T>
+Statistics<Compute<T>> group_in_double(const ColumnsTask& task, const T* x, int64_t group) {
+  return statistics_in_double(x + group * task.depth, task.rows, task.pitch, task.depth);
+}
 
 template <class T>
 void sample_maps(const ColumnsTask& task, const T* x, ColumnGroupMaps<Compute<T>>& maps) {
   using C = Compute<T>;
-  const bool small = task.rows * task.depth <= small_group;
-  if (small) {
-    ColumnStatistics<C, C> statistics;
+  if (task.rows * task.depth > small_group) {
+    ColumnStatistics<C, double> statistics;
     columns_statistics(task, x, statistics);
     map_groups(statistics, task.groups, *task.rule, maps);
-    int lost = 0;
-#pragma omp simd reduction(| : lost)
-    for (int64_t g = 0; g < task.groups; ++g) lost |= !(maps.factor.values[g] > 0);
-    if (!lost) return;
+    return;
   }
-  ColumnStatistics<C, double> statistics;
-  ColumnGroupMaps<C> exact;
+  ColumnStatistics<C, C> statistics;
   columns_statistics(task, x, statistics);
-  map_groups(statistics, task.groups, *task.rule, small ? exact : maps);
-  // What one group holds must not change another's last bit.
-  for (int64_t g = 0; small && g < task.groups; ++g) {
-    if (maps.factor[g] > 0) continue;
-    maps.shift[g] = exact.shift[g];
-    maps.factor[g] = exact.factor[g];
-    maps.offset[g] = exact.offset[g];
+  map_groups(statistics, task.groups, *task.rule, maps);
+  const auto lost = [&](int64_t g) {
+    const C variance = statistics.variance.values[g];
+    return !(maps.factor.values[g] > 0) | (variance != 0 && variance < least_variance<C>);
+  };
+  int any = 0;
+#pragma omp simd reduction(| : any)
+  for (int64_t g = 0; g < task.groups; ++g) any |= lost(g);
+  if (!any) return;
+  for (int64_t g = 0; g < task.groups; ++g) {
+    if (!lost(g)) continue;
+    const Map<C> map = map_of(group_in_double(task, x, g), *task.rule);
+    maps.shift[g] = map.shift;
+    maps.factor[g] = map.factor;
+    maps.offset[g] = map.offset;
   }
 }
 
@@ -593,15 +598,33 @@ void normalize_columns(const ColumnsTask& task) {
   }
 }
 
+template <class C, class S>
+inline void moments_of(const ColumnStatistics<C, S>& statistics, int64_t groups, double* mean, double* variance) {
+#pragma omp simd
+  for (int64_t g = 0; g < groups; ++g) {
+    mean[g] = static_cast<double>(statistics.shift.values[g]) + static_cast<double>(statistics.offset.values[g]);
+    variance[g] = static_cast<double>(statistics.variance.values[g]);
+  }
+}
+
 template <class T>
 void column_moments(const ColumnsTask& task, double* mean, double* variance) {
   using C = Compute<T>;
-  ColumnStatistics<C, double> statistics;
-  columns_statistics(task, static_cast<const T*>(task.x) + task.first_index, statistics);
-#pragma omp simd
+  const T* const x = static_cast<const T*>(task.x) + task.first_index;
+  if (task.rows * task.depth > small_group) {
+    ColumnStatistics<C, double> statistics;
+    columns_statistics(task, x, statistics);
+    moments_of(statistics, task.groups, mean, variance);
+    return;
+  }
+  ColumnStatistics<C, C> statistics;
+  columns_statistics(task, x, statistics);
+  moments_of(statistics, task.groups, mean, variance);
   for (int64_t g = 0; g < task.groups; ++g) {
-    mean[g] = static_cast<double>(statistics.shift.values[g]) + statistics.offset.values[g];
-    variance[g] = statistics.variance.values[g];
+    if (variance[g] == 0 || (variance[g] >= static_cast<double>(least_variance<C>) && is_finite(variance[g]))) continue;
+    const Statistics<C> slow = group_in_double(task, x, g);
+    mean[g] = static_cast<double>(slow.shift) + slow.offset;
+    variance[g] = slow.variance;
   }
 }
 

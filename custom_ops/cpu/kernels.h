@@ -79,7 +79,7 @@ struct ColumnsTask {
 };
 
 constexpr int64_t max_columns = 1024;
-/// Short rows are joined, a power of two of them, to at least this many columns, so that loop ends do not count.
+/// Short rows are joined to at least this many columns, so that loop ends do not count.
 constexpr int64_t wide_row = 128;
 
 /// What maps the elements of groups to normalized values, (x - shift) * factor + offset: in the compute type, one value
@@ -107,7 +107,7 @@ struct ElementKernels {
   void (*normalize_columns)(const ColumnsTask&);
   /// Of the task's first sample; one mean and variance per group.
   void (*column_moments)(const ColumnsTask&, double* mean, double* variance);
-  void (*map_groups)(const double* mean, const double* variance, int64_t groups, const Rule&, const GroupMaps&);
+  void (*map_moments)(const double* mean, const double* variance, int64_t groups, const Rule&, const GroupMaps&);
   void (*apply_columns)(const ColumnsTask&, const GroupMaps&);
 
   void (*normalize_strided)(const StridedTask&);

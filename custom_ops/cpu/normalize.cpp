@@ -15,13 +15,12 @@
 namespace onnxnorm::cpu {
 namespace {
 
-// All sizes in bytes. None depends on the number of threads, so that results do not.
+// All sizes in bytes. They depend on nothing but the code, so that results depend on neither the number of threads nor
+// the caches of a machine.
 /// A task of this size outweighs the cost of handing it to a thread.
 constexpr int64_t task_size = 64 << 10;
-/// What every second-level cache holds until it is read a second time.
-constexpr int64_t cached_size = 256 << 10;
-/// Larger pieces, which this CPU's cache may hold, are taken whole if there are so many of them.
-constexpr int64_t whole_pieces = 8;
+/// What is read a second time from the second-level cache.
+constexpr int64_t cached_size = 512 << 10;
 /// Parts of groups that do not fit in the cache.
 constexpr int64_t segment_size = 128 << 10;
 /// Tensors up to here are done before another thread would have woken up.
@@ -32,18 +31,21 @@ constexpr int64_t wave_size = 4 << 20;
 constexpr int64_t wide_columns = 4096;
 /// Still better than to read everything twice.
 constexpr int64_t narrow_columns = 1024;
+/// So many tasks are enough for all threads.
+constexpr int64_t many_tasks = 8;
 
 int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step; }
 
-/// Whether pieces of `size` bytes, of which there are `count`, stay in the second-level cache between their statistics
-/// and their results.
+/// Whether tasks that read `size` bytes twice, `count` of them, find them in this CPU's second-level cache the second
+/// time. What they compute is the same as in segments that all threads share.
 bool stay_cached(int64_t size, int64_t count) {
 #ifdef _SC_LEVEL2_CACHE_SIZE
   static const int64_t second_level = sysconf(_SC_LEVEL2_CACHE_SIZE);
   // A virtual machine may report more than there is.
-  if (count >= whole_pieces && size <= std::min<int64_t>(second_level, 2 << 20) / 8 * 7) return true;
+  return count >= many_tasks && size <= std::min<int64_t>(second_level, 2 << 20) / 8 * 7;
+#else
+  return false;
 #endif
-  return size <= cached_size;
 }
 
 /// Whether groups are short runs that lie apart, which the column kernels take.
@@ -265,7 +267,7 @@ void apply_dense(const Job& job, int64_t begin, int64_t length, double mean, dou
   const int64_t end = begin + length;
   double map[3];
   const GroupMaps maps = {map, map + 1, map + 2};
-  job.kernels.map_groups(&mean, &variance, 1, *job.rule, maps);
+  job.kernels.map_moments(&mean, &variance, 1, *job.rule, maps);
   for (int64_t i = begin, size = 0; i < end; i += size) {
     size = std::min(job.affine->span - i % job.affine->span, end - i);
     const ColumnsTask task = {job.x, job.y, i, 1, 0, size / pitch, pitch, 1, pitch, job.rule, job.affine, job.finish};
@@ -277,7 +279,7 @@ void apply_dense(const Job& job, int64_t begin, int64_t length, double mean, dou
 void normalize_dense(const Job& job) {
   const int64_t groups = job.view.batch;
   const int64_t depth = job.view.depth;
-  if (stay_cached(depth * job.size, groups)) {
+  if (depth * job.size <= cached_size) {
     const int64_t groups_per_task = std::max<int64_t>(1, task_size / (depth * job.size));
     parallel(job.executor, job.serial, ceiling(groups, groups_per_task), [&](int64_t task) {
       const int64_t first = task * groups_per_task;
@@ -302,14 +304,13 @@ void normalize_dense(const Job& job) {
   const auto length = [&](int64_t task) { return std::min(segment, depth - task % segments * segment); };
   std::vector<double> counts;
   for (int64_t s = 0; s < segments; ++s) counts.push_back(static_cast<double>(length(s)));
-  std::vector<double> means(static_cast<size_t>(segments * groups_per_wave));
-  std::vector<double> variances(means.size());
-  std::vector<double> mean(static_cast<size_t>(groups_per_wave));
-  std::vector<double> variance(mean.size());
-  for (int64_t first = 0; first < groups; first += groups_per_wave) {
-    const int64_t count = std::min(groups_per_wave, groups - first);
+  const auto normalize_part = [&](int64_t first, int64_t count, bool serial) {
+    std::vector<double> means(static_cast<size_t>(segments * count));
+    std::vector<double> variances(means.size());
+    std::vector<double> mean(static_cast<size_t>(count));
+    std::vector<double> variance(mean.size());
     const auto begin = [&](int64_t task) { return (first + task / segments) * depth + task % segments * segment; };
-    parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
+    parallel(job.executor, serial, count * segments, [&](int64_t task) {
       job.sum(begin(task), 1, 0, length(task));
       job.kernels.run_moments(job.x, begin(task), length(task), &means[task], &variances[task]);
     });
@@ -317,9 +318,16 @@ void normalize_dense(const Job& job) {
       const int64_t part = g * segments;
       job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, 1, 1, &mean[g], &variance[g]);
     }
-    parallel(job.executor, job.serial, count * segments, [&](int64_t task) {
+    parallel(job.executor, serial, count * segments, [&](int64_t task) {
       apply_dense(job, begin(task), length(task), mean[task / segments], variance[task / segments]);
     });
+  };
+  if (stay_cached(depth * job.size, groups)) {
+    parallel(job.executor, job.serial, groups, [&](int64_t group) { normalize_part(group, 1, true); });
+    return;
+  }
+  for (int64_t first = 0; first < groups; first += groups_per_wave) {
+    normalize_part(first, std::min(groups_per_wave, groups - first), job.serial);
   }
 }
 
@@ -360,13 +368,8 @@ void normalize_columns(const Job& job) {
     const int64_t affordable = std::max(ceiling(columns_size, group_bytes), task_size / (view.outer * group_bytes));
     return std::min({affordable, most_groups, view.groups});
   };
-  const auto tasks_of = [&](int64_t groups) { return view.batch * ceiling(view.groups, groups); };
-  int64_t groups_per_task = groups_of(wide_columns);
-  if (!stay_cached(view.outer * groups_per_task * group_bytes, tasks_of(groups_per_task)) &&
-      tasks_of(groups_of(narrow_columns)) >= whole_pieces) {
-    groups_per_task = groups_of(narrow_columns);
-  }
-  if (stay_cached(view.outer * groups_per_task * group_bytes, tasks_of(groups_per_task))) {
+  const int64_t groups_per_task = groups_of(wide_columns);
+  if (view.outer * groups_per_task * group_bytes <= cached_size) {
     const int64_t blocks = ceiling(view.groups, groups_per_task);
     // Evenly: a narrow last block would cost as much as a wide one.
     const int64_t even = ceiling(view.groups, blocks);
@@ -383,48 +386,63 @@ void normalize_columns(const Job& job) {
     });
     return;
   }
-  const int64_t groups_per_block = std::min(most_groups, view.groups);
-  const int64_t blocks = ceiling(view.groups, groups_per_block);
-  const int64_t most_rows = std::max<int64_t>(1, segment_size / (groups_per_block * group_bytes));
-  // Whole joined rows.
+  const int64_t most_rows = std::max<int64_t>(1, segment_size / (std::min(most_groups, view.groups) * group_bytes));
   const int64_t rows = most_rows > wide_row ? most_rows / wide_row * wide_row : most_rows;
   const int64_t segments = ceiling(view.outer, rows);
-  const int64_t samples_per_wave = std::max<int64_t>(1, wave_size / (sample * job.size));
   std::vector<double> counts;
   for (int64_t s = 0; s < segments; ++s) {
     counts.push_back(static_cast<double>(std::min(rows, view.outer - s * rows) * view.depth));
   }
-  std::vector<double> means(static_cast<size_t>(samples_per_wave * segments * view.groups));
-  std::vector<double> variances(means.size());
-  MapTables maps(samples_per_wave * view.groups);
-  for (int64_t first = 0; first < view.batch; first += samples_per_wave) {
-    const int64_t count = std::min(samples_per_wave, view.batch - first);
+  // Samples from `first` on, of which groups from `first_group` on, in blocks.
+  const auto normalize_part = [&](int64_t first, int64_t count, int64_t first_group, int64_t groups, bool serial) {
+    const int64_t groups_per_block = std::min(most_groups, groups);
+    const int64_t blocks = ceiling(groups, groups_per_block);
+    std::vector<double> means(static_cast<size_t>(count * segments * groups));
+    std::vector<double> variances(means.size());
+    MapTables maps(count * groups);
+    const auto groups_in = [&](int64_t block) { return std::min(groups_per_block, groups - block * groups_per_block); };
     const auto rectangle = [&](int64_t task) {
-      const int64_t first_group = task % blocks * groups_per_block;
+      const int64_t group = first_group + task % blocks * groups_per_block;
       const int64_t first_row = task / blocks % segments * rows;
       const int64_t n = first + task / (blocks * segments);
-      return job.columns(n * sample + first_row * pitch + first_group * view.depth, 1,
-                         std::min(rows, view.outer - first_row), std::min(groups_per_block, view.groups - first_group));
+      return job.columns(n * sample + first_row * pitch + group * view.depth, 1, std::min(rows, view.outer - first_row),
+                         groups_in(task % blocks));
     };
-    parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
-      const int64_t part = task / blocks * view.groups + task % blocks * groups_per_block;
+    parallel(job.executor, serial, count * segments * blocks, [&](int64_t task) {
+      const int64_t part = task / blocks * groups + task % blocks * groups_per_block;
       const ColumnsTask moments = rectangle(task);
       job.sum(moments.first_index, moments.rows, pitch, moments.groups * view.depth);
       job.kernels.column_moments(moments, &means[part], &variances[part]);
     });
-    parallel(job.executor, job.serial || count * segments * view.groups < 16384, count * blocks, [&](int64_t task) {
-      const int64_t first_group = task % blocks * groups_per_block;
-      const int64_t part = task / blocks * segments * view.groups + first_group;
-      const int64_t groups = std::min(groups_per_block, view.groups - first_group);
+    parallel(job.executor, serial || count * segments * groups < 16384, count * blocks, [&](int64_t task) {
+      const int64_t group = task % blocks * groups_per_block;
+      const int64_t part = task / blocks * segments * groups + group;
+      const int64_t size = groups_in(task % blocks);
       double mean[max_columns], variance[max_columns];
-      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, view.groups, groups, mean,
-                                variance);
-      job.kernels.map_groups(mean, variance, groups, *job.rule, maps.from(task / blocks * view.groups + first_group));
+      job.kernels.merge_moments(&means[part], &variances[part], counts.data(), segments, groups, size, mean, variance);
+      job.kernels.map_moments(mean, variance, size, *job.rule, maps.from(task / blocks * groups + group));
     });
-    parallel(job.executor, job.serial, count * segments * blocks, [&](int64_t task) {
-      const int64_t group = task / (blocks * segments) * view.groups + task % blocks * groups_per_block;
+    const int64_t tasks = count * segments * blocks;
+    parallel(job.executor, serial, tasks, [&](int64_t index) {
+      // One thread has the last ones still in its cache.
+      const int64_t task = serial ? tasks - 1 - index : index;
+      const int64_t group = task / (blocks * segments) * groups + task % blocks * groups_per_block;
       job.kernels.apply_columns(rectangle(task), maps.from(group));
     });
+  };
+  for (const int64_t columns_size : {wide_columns, narrow_columns}) {
+    const int64_t groups = groups_of(columns_size);
+    const int64_t blocks = ceiling(view.groups, groups);
+    if (!stay_cached(view.outer * groups * group_bytes, view.batch * blocks)) continue;
+    parallel(job.executor, job.serial, view.batch * blocks, [&](int64_t task) {
+      const int64_t first_group = task % blocks * groups;
+      normalize_part(task / blocks, 1, first_group, std::min(groups, view.groups - first_group), true);
+    });
+    return;
+  }
+  const int64_t samples_per_wave = std::max<int64_t>(1, wave_size / (sample * job.size));
+  for (int64_t first = 0; first < view.batch; first += samples_per_wave) {
+    normalize_part(first, std::min(samples_per_wave, view.batch - first), 0, view.groups, job.serial);
   }
 }
 
