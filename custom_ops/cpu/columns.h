@@ -204,6 +204,11 @@ inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& 
   for (int64_t g = 0; g < task.groups; ++g) means.values[g] += static_cast<C>(folded.values[g] * share);
 }
 
+template <class T>
+Statistics<Compute<T>> group_in_double(const ColumnsTask& task, const T* x, int64_t group) {
+  return statistics_in_double(x + group * task.depth, task.rows, task.pitch, task.depth);
+}
+
 template <class T, class S>
 void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Compute<T>, S>& result) {
   using C = Compute<T>;
@@ -244,12 +249,14 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
       bad |= bad_shift(offset, variance);
       infinite |= !is_finite(variance);
     }
-    for (int64_t g = 0; sizeof(C) < sizeof(S) && infinite && g < task.groups; ++g) {
-      if (is_finite(result.variance[g])) continue;
-      const Statistics<C> slow = statistics_in_double(x + g * task.depth, task.rows, task.pitch, task.depth);
-      result.shift[g] = slow.shift;
-      result.offset[g] = static_cast<S>(slow.offset);
-      result.variance[g] = static_cast<S>(slow.variance);
+    if (sizeof(C) < sizeof(S) && infinite) {
+      for (int64_t g = 0; g < task.groups; ++g) {
+        if (is_finite(result.variance[g])) continue;
+        const Statistics<C> slow = group_in_double(task, x, g);
+        result.shift[g] = slow.shift;
+        result.offset[g] = static_cast<S>(slow.offset);
+        result.variance[g] = static_cast<S>(slow.variance);
+      }
     }
     if (repaired || !bad) return;
     // Only the groups that need it: what one group holds must not change another's last bit.
@@ -487,11 +494,6 @@ constexpr int64_t small_group = 4096;
 /// Variances below this, which rounding may have reached, leave the range as well.
 template <class C>
 constexpr C least_variance = sizeof(C) == 4 ? C(1e-30) : C(0);
-
-template <class T>
-Statistics<Compute<T>> group_in_double(const ColumnsTask& task, const T* x, int64_t group) {
-  return statistics_in_double(x + group * task.depth, task.rows, task.pitch, task.depth);
-}
 
 template <class T>
 void sample_maps(const ColumnsTask& task, const T* x, ColumnGroupMaps<Compute<T>>& maps) {
