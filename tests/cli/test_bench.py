@@ -62,14 +62,14 @@ def test_a_norm_in_a_subgraph_is_told_with_the_node_that_holds_it(onnxnorm_cli, 
     ("graph", "told"),
     [
         (
-            "g () => (float[2,1] y) <float[1] s = {1}> {"
-            "x = RandomNormal <shape = [2,1]> () y = LayerNormalization (x, s) }",
+            "g () => (float[2,2] y) <float[2] s = {1, 1}> {"
+            "x = RandomNormal <shape = [2,2]> () y = LayerNormalization (x, s) }",
             "no inputs, 1 thread; its norms take",
         ),
         (
-            "g (float[N,0,1] x) => (float[N,0,1] y) <float[1] s = {1}> {"
+            "g (float[N,0,2] x) => (float[N,0,2] y) <float[2] s = {1, 1}> {"
             "y = LayerNormalization (x, s) }",
-            "x float32 (1,0,1), 1 thread",
+            "x float32 (1,0,2), 1 thread",
         ),
     ],
 )
