@@ -158,7 +158,12 @@ def cases(draw: st.DrawFn, elements: tuple[str, ...]) -> Case:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_random_configurations(way: str, data: st.DataObject) -> None:
     check(way, data.draw(cases(ELEMENTS_OF[way])))
