@@ -41,6 +41,13 @@ groups (float[N,4,5] x) => (float[N,4,5] y) <float[4] s = {1,2,3,4}, float[4] b 
 }
 """
 
+LOOP_INPUTS = {
+    "trips": np.array(5),
+    "go": np.array(True),
+    "x": np.ones((2, 4, 8), np.float32),
+    "s": np.ones(8, np.float32),
+}
+
 
 def profiled(model: onnx.ModelProto, inputs: Mapping[str, Any], folder: Path) -> NodeTimes:
     options = onnxruntime.SessionOptions()
@@ -56,13 +63,7 @@ def profiled(model: onnx.ModelProto, inputs: Mapping[str, Any], folder: Path) ->
 
 
 def test_norms_in_the_body_of_a_loop_count_by_their_calls(tmp_path: Path) -> None:
-    inputs = {
-        "trips": np.array(5),
-        "go": np.array(True),
-        "x": np.ones((2, 4, 8), np.float32),
-        "s": np.ones(8, np.float32),
-    }
-    found = profiled(onnx.parser.parse_model(LOOP), inputs, tmp_path)
+    found = profiled(onnx.parser.parse_model(LOOP), LOOP_INPUTS, tmp_path)
     assert found.runs == RUNS
     assert [(norm.name, norm.nodes, norm.calls) for norm in found.norms] == [
         ("first", 1, 1),
@@ -105,13 +106,7 @@ same (int64 trips, bool go, float[N,4,8] x, float[8] s) => (float[N,4,8] y) {
 
 
 def test_norms_of_one_name_are_told_apart_by_their_graphs(tmp_path: Path) -> None:
-    inputs = {
-        "trips": np.array(5),
-        "go": np.array(True),
-        "x": np.ones((2, 4, 8), np.float32),
-        "s": np.ones(8, np.float32),
-    }
-    found = profiled(onnx.parser.parse_model(SAME_NAME), inputs, tmp_path)
+    found = profiled(onnx.parser.parse_model(SAME_NAME), LOOP_INPUTS, tmp_path)
     assert [(norm.name, norm.inside, norm.nodes, norm.calls) for norm in found.norms] == [
         ("norm", "", 1, 1),
         ("norm", "either branch of differ in loop", 1, 3),

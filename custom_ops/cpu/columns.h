@@ -134,11 +134,10 @@ template <class T>
 inline void add_four_rows(const T* x, int64_t pitch, int64_t width, const Columns<Compute<T>>& shift,
                           Columns<Compute<T>>& first, Columns<Compute<T>>& second) {
   using C = Compute<T>;
-  const T *const x1 = x + pitch, *const x2 = x1 + pitch, *const x3 = x2 + pitch;
-  for_vectors<C>(width, [&, x, x1, x2, x3](int64_t c, auto extent) {
+  for_vectors<C>(width, [&](int64_t c, auto extent) {
     const Vector<C> k = load(shift + c);
-    const Vector<C> d0 = load(x + c, extent, k) - k, d1 = load(x1 + c, extent, k) - k;
-    const Vector<C> d2 = load(x2 + c, extent, k) - k, d3 = load(x3 + c, extent, k) - k;
+    const Vector<C> d0 = load(x + c, extent, k) - k, d1 = load(x + pitch + c, extent, k) - k;
+    const Vector<C> d2 = load(x + 2 * pitch + c, extent, k) - k, d3 = load(x + 3 * pitch + c, extent, k) - k;
     store(load(first + c) + ((d0 + d1) + (d2 + d3)), first + c);
     store(load(second + c) + d0 * d0 + d1 * d1 + (d2 * d2 + d3 * d3), second + c);
   });
@@ -343,22 +342,22 @@ struct Entries {
   }
 };
 
-/// As `sink`, of the values of one row, which go through `entries` first.
-template <class Sink, class Entries>
+/// As `sink`, of the values of one row, which go through `affine` first: OneEntry or Entries.
+template <class Sink, class RowAffine>
 struct Scaled {
   Sink sink;
-  Entries entries;
+  RowAffine affine;
 
-  Scaled from(int64_t i) const { return {sink.from(i), entries}; }
+  Scaled from(int64_t i) const { return {sink.from(i), affine}; }
   template <class V, class Extent>
   void put(V value, int64_t i, Extent extent) const {
-    sink.put(entries(value, i, extent), i, extent);
+    sink.put(affine(value, i, extent), i, extent);
   }
 };
 
-template <class Sink, class Entries>
-inline Scaled<Sink, Entries> scaled(const Sink& sink, const Entries& entries) {
-  return {sink, entries};
+template <class Sink, class RowAffine>
+inline Scaled<Sink, RowAffine> scaled(const Sink& sink, const RowAffine& affine) {
+  return {sink, affine};
 }
 
 /// Rows from flat index `index` of X to the same place of Y, finished. apply(x, first, rows, sink, y_pitch) computes
@@ -413,6 +412,14 @@ inline void map_groups(const ColumnStatistics<C, S>& statistics, int64_t groups,
   clear(maps.offset.values, groups);
 }
 
+/// The columns' maps for one short row, without scale and bias.
+template <class C>
+inline void spread_maps(const ColumnGroupMaps<C>& groups, int64_t count, int64_t depth, ColumnMaps<C>& maps) {
+  spread_groups(groups.shift, count, depth, 1, maps.shift);
+  spread_groups(groups.factor, count, depth, 1, maps.factor);
+  spread_groups(groups.offset, count, depth, 1, maps.bias);
+}
+
 /// scale and bias of the rectangle's columns, where these are the same in all its rows.
 template <class C>
 struct ColumnAffine {
@@ -451,18 +458,17 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
     shape = {1, task.rows, task.pitch, width, 0};
   }
   ColumnMaps<C> maps;
-  spread_groups(groups.shift, task.groups, task.depth, shape.repeat, maps.shift);
-  spread_groups(groups.factor, task.groups, task.depth, affine.fixed ? 1 : shape.repeat, maps.factor);
-  spread_groups(groups.offset, task.groups, task.depth, affine.fixed ? 1 : shape.repeat, maps.bias);
+  spread_maps(groups, task.groups, task.depth, maps);
   if (affine.fixed) {
     for (int64_t c = 0; c < width; c += lanes<C>) {
       const Vector<C> scale = load(affine.scale + c);
       store(load(maps.bias + c) * scale + load(affine.bias + c), maps.bias + c);
       store(load(maps.factor + c) * scale, maps.factor + c);
     }
-    repeat_columns(width, shape.repeat, maps.factor);
-    repeat_columns(width, shape.repeat, maps.bias);
   }
+  repeat_columns(width, shape.repeat, maps.shift);
+  repeat_columns(width, shape.repeat, maps.factor);
+  repeat_columns(width, shape.repeat, maps.bias);
   const auto map = [&](int64_t index, int64_t rows, int64_t columns) {
     map_rows<T>(task, index, rows, shape.pitch, columns,
                 [&](const T* x, int64_t first, int64_t count, const auto& sink, int64_t y_pitch) {
@@ -565,9 +571,7 @@ void normalize_tiny_samples(const ColumnsTask& task) {
     together.pitch = pitch;
     together.groups = samples * task.groups;
     sample_maps(together, matrix, groups);
-    spread_groups(groups.shift, together.groups, task.depth, 1, maps.shift);
-    spread_groups(groups.factor, together.groups, task.depth, 1, maps.factor);
-    spread_groups(groups.offset, together.groups, task.depth, 1, maps.bias);
+    spread_maps(groups, together.groups, task.depth, maps);
     apply_rows(matrix, task.rows, pitch, samples * width, maps, Plain<C>{matrix}, pitch);
     const auto put = [&](const auto& sink) {
       for (int64_t r = 0; r < task.rows; ++r) {

@@ -387,6 +387,7 @@ void normalize_columns(const Job& job) {
     return;
   }
   const int64_t most_rows = std::max<int64_t>(1, segment_size / (std::min(most_groups, view.groups) * group_bytes));
+  // Rows that are joined by powers of two end where the segment does.
   const int64_t rows = most_rows > wide_row ? most_rows / wide_row * wide_row : most_rows;
   const int64_t segments = ceiling(view.outer, rows);
   std::vector<double> counts;
