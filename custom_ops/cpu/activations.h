@@ -22,26 +22,31 @@ constexpr C lowest = sizeof(C) == 4 ? -C(__FLT_MAX__) : -C(__DBL_MAX__);
 template <class C>
 constexpr C infinity = __builtin_inf();
 
-/// The activations that are not straight lines, each as `apply(x, parameters)`.
+/// The activations that are not straight lines, each as `apply(x, parameters)`, and how many quarters of what is summed
+/// next it gives time to fetch: the longer it takes, the more. The sums wait for memory themselves.
 struct Elu {
+  static constexpr int64_t fetched = 1;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C* alpha) {
     return exponential_unit(x, *alpha, C(1));
   }
 };
 struct Selu {
+  static constexpr int64_t fetched = 1;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C* alpha_and_gamma) {
     return exponential_unit(x, alpha_and_gamma[0], alpha_and_gamma[1]);
   }
 };
 struct Gelu {
+  static constexpr int64_t fetched = 4;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
     return gelu(x);
   }
 };
 struct FastGelu {
+  static constexpr int64_t fetched = 2;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
     // sigmoid(2 * u) is 0.5 * (1 + tanh(u)), and loses nothing where tanh is close to -1.
@@ -50,6 +55,7 @@ struct FastGelu {
   }
 };
 struct Swish {
+  static constexpr int64_t fetched = 2;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C* alpha) {
     if (*alpha == 0) return x * C(0.5);
@@ -59,49 +65,53 @@ struct Swish {
   }
 };
 struct Sigmoid {
+  static constexpr int64_t fetched = 2;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
     return sigmoid(x);
   }
 };
 struct Tanh {
+  static constexpr int64_t fetched = 3;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
     return tanh(x);
   }
 };
 struct Softplus {
+  static constexpr int64_t fetched = 3;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
-    return (x < 0 ? V{} : x) + log1p_of_fraction(exp(-absolute(x)));
+    return at_least(x, C(0)) + log1p_of_fraction(exp_of_negative(-absolute(x)));
   }
 };
 struct HardSwish {
+  static constexpr int64_t fetched = 0;
   template <class V, class C>
   [[gnu::always_inline]] static V apply(V x, const C*) {
     return at_least(x, lowest<C>) * (clamp(x + C(3), C(0), C(6)) * C(1.0 / 6));
   }
 };
 
-/// The lines that a vector of T comes from.
-template <class T, int64_t write>
-[[gnu::always_inline]] inline void fetch(const void* base, int64_t index) {
-  // Needs not exist, so no pointer arithmetic.
-  const uintptr_t address = reinterpret_cast<uintptr_t>(base) + index * static_cast<int64_t>(sizeof(T));
-  __builtin_prefetch(reinterpret_cast<const void*>(address), write, 3);
+/// Where element `index` stands, which needs not exist: no pointer arithmetic.
+template <class T>
+[[gnu::always_inline]] inline const void* place(const void* base, int64_t index) {
+  return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(base) + index * static_cast<int64_t>(sizeof(T)));
 }
 
 template <class T, class Function>
-void finish(const Finish& task, const void* values, int64_t index, int64_t count, int64_t ahead, void* y) {
+void finish(const Finish& task, const void* values, int64_t index, int64_t count, int64_t x_ahead, int64_t y_ahead,
+            void* y) {
   using C = Compute<T>;
   using V = Vector<C>;
   const C* from = static_cast<const C*>(values);
   const T* residual = task.residual ? static_cast<const T*>(task.residual) + index : nullptr;
   T* to = static_cast<T*>(y) + index;
   const C parameters[] = {static_cast<C>(task.parameters[0]), static_cast<C>(task.parameters[1])};
+  const int64_t fetched = x_ahead == y_ahead ? count : count * Function::fetched / 4;
   for_vectors<C>(count, [&](int64_t i, auto extent) {
-    fetch<T, 0>(task.x, index + ahead + i);
-    fetch<T, 1>(y, index + ahead + i);
+    if (i < fetched) __builtin_prefetch(place<T>(task.x, index + x_ahead + i), 0, 2);
+    __builtin_prefetch(place<T>(y, index + y_ahead + i), 1, 3);
     V value = load(from + i, extent, V{});
     if (residual) value += load(residual + i, extent, V{});
     store(Function::apply(value, parameters), to + i, extent);

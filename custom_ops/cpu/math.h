@@ -22,52 +22,54 @@ inline Vector<float> absolute(Vector<float> x) { return (Vector<float>)((Bits)x 
 inline Vector<double> absolute(Vector<double> x) { return x < 0 ? -x : x; }
 
 #if defined(__AVX512F__)
-/// x = n * log(2) + r, n the nearest sixteenth, for |x| below 2^15; exp(x) = 2^n * exp(r).
+/// By 32 entries, for the last five bits of an integer.
+struct Table {
+  Vector<float> low;
+  Vector<float> high;
+
+  [[gnu::always_inline]] Vector<float> operator[](__m512i index) const {
+    return _mm512_permutex2var_ps(low, index, high);
+  }
+};
+
+/// x = n * log(2) + r, n the nearest thirty-second, for |x| below 2^15; exp(x) = 2^n * exp(r).
 class Reduced {
  public:
   [[gnu::always_inline]] explicit Reduced(Vector<float> x) {
-    // Adding 1.5 * 2^19 leaves the nearest sixteenth in the last bits.
-    const Vector<float> shifted = x * 1.44269504f + 786432.0f;
-    const Vector<float> n = shifted - 786432.0f;
+    // Adding 1.5 * 2^18 leaves the nearest thirty-second in the last bits.
+    const Vector<float> shifted = x * 1.44269504f + 393216.0f;
+    const Vector<float> n = shifted - 393216.0f;
     r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    sixteenths_ = (__m512i)shifted;
-    power_ = _mm512_scalef_ps(_mm512_permutexvar_ps(sixteenths_, powers), n);
+    index_ = (__m512i)shifted;
+    power_ = _mm512_scalef_ps(powers[index_], n);
   }
   [[gnu::always_inline]] Vector<float> exp() const { return (r * polynomial(r, rising) + 1) * power_; }
   [[gnu::always_inline]] Vector<float> expm1() const {
     // Beside 1, what the table lost counts.
-    const Vector<float> lost = _mm512_permutexvar_ps(sixteenths_, lost_by_powers);
-    return (r * polynomial(r, rising_alone) + lost) * power_ + (power_ - 1);
+    return (r * polynomial(r, rising_alone) + lost_by_powers[index_]) * power_ + (power_ - 1);
   }
 
   Vector<float> r;
 
  private:
   /// exp(r) = 1 + r * rising(r), the second one for when nothing is added to it.
-  static constexpr float rising[] = {1, 0.5f, 0.16666667f};
-  static constexpr float rising_alone[] = {1, 0.5f, 0.16666667f, 0.041666667f};
-  /// 2^(i / 16), and the part of it by which it is larger than its float.
-  static constexpr Vector<float> powers = {1,          1.0442737f, 1.0905077f, 1.1387886f, 1.1892071f, 1.2418578f,
-                                           1.2968396f, 1.3542556f, 1.4142135f, 1.4768262f, 1.5422108f, 1.6104903f,
-                                           1.6817929f, 1.7562522f, 1.8340081f, 1.9152066f};
-  static constexpr Vector<float> lost_by_powers = {0,
-                                                   4.628547e-08f,
-                                                   -1.199216e-08f,
-                                                   4.729782e-08f,
-                                                   3.193418e-08f,
-                                                   3.621057e-08f,
-                                                   -3.099072e-08f,
-                                                   -7.475213e-09f,
-                                                   1.711427e-08f,
-                                                   -3.047684e-08f,
-                                                   5.233334e-09f,
-                                                   6.107592e-09f,
-                                                   -1.471961e-08f,
-                                                   -5.258795e-09f,
-                                                   -6.12826e-09f,
-                                                   5.140609e-09f};
+  static constexpr float rising[] = {1.0000147f, 0.5f};
+  static constexpr float rising_alone[] = {1, 0.5f, 0.16666667f};
+  /// 2^(i / 32), and by what share of its float it is larger.
+  static constexpr Table powers = {
+      {1, 1.0218972f, 1.0442737f, 1.0671405f, 1.0905077f, 1.1143868f, 1.1387886f, 1.1637249f, 1.1892071f, 1.2152474f,
+       1.2418578f, 1.269051f, 1.2968396f, 1.3252367f, 1.3542556f, 1.38391f},
+      {1.4142135f, 1.4451808f, 1.4768262f, 1.5091645f, 1.5422108f, 1.5759809f, 1.6104903f, 1.6457555f, 1.6817929f,
+       1.7186193f, 1.7562522f, 1.7947091f, 1.8340081f, 1.8741677f, 1.9152066f, 1.9571441f}};
+  static constexpr Table lost_by_powers = {
+      {0, -4.7084576e-08f, 4.628547e-08f, -5.5604225e-08f, -1.19921575e-08f, -4.8776062e-08f, 4.7297824e-08f,
+       -3.4814427e-08f, 3.193418e-08f, -2.6886665e-08f, 3.6210572e-08f, 1.118421e-09f, -3.099072e-08f, -2.638301e-08f,
+       -7.475213e-09f, -4.2456357e-08f},
+      {1.7114271e-08f, 2.3001967e-08f, -3.0476834e-08f, -1.6538538e-08f, 5.233334e-09f, -3.5920646e-08f, 6.1075918e-09f,
+       -3.1140544e-08f, -1.4719605e-08f, -2.8218102e-08f, -5.258795e-09f, -6.3603873e-09f, -6.1282597e-09f,
+       -2.4880409e-08f, 5.1406093e-09f, -8.697267e-09f}};
 
-  __m512i sixteenths_;
+  __m512i index_;
   Vector<float> power_;
 };
 #else
@@ -100,22 +102,25 @@ class Reduced {
 /// exp(x); 0 where that is no normal number.
 [[gnu::always_inline]] inline Vector<float> exp(Vector<float> x) { return Reduced(clamp(x, -88.0f, 89.0f)).exp(); }
 
-/// exp(x) - 1 for x <= 0, and 0 above.
-[[gnu::always_inline]] inline Vector<float> expm1_of_negative(Vector<float> x) {
-  return Reduced(clamp(x, -20.0f, 0.0f)).expm1();
+/// The same for x <= 0, and anything above.
+[[gnu::always_inline]] inline Vector<float> exp_of_negative(Vector<float> x) {
+  return Reduced(at_least(x, -88.0f)).exp();
 }
 
-/// log(1 + x) for 0 <= x <= 1: 2 * atanh(s) with s = x / (2 + x).
+/// exp(x) - 1 for x <= 0, and anything above.
+[[gnu::always_inline]] inline Vector<float> expm1_of_negative(Vector<float> x) {
+  return Reduced(at_least(x, -20.0f)).expm1();
+}
+
+/// log(1 + x) for 0 <= x <= 1.
 [[gnu::always_inline]] inline Vector<float> log1p_of_fraction(Vector<float> x) {
-  constexpr float odd[] = {0.33333337f, 0.19999439f, 0.14308442f, 0.10713831f, 0.121504664f};
-  const Vector<float> s = x / (x + 2);
-  const Vector<float> square = s * s;
-  const Vector<float> twice = s + s;
-  return twice + twice * square * polynomial(square, odd);
+  constexpr float share[] = {1,           -0.49999493f,  0.33319098f,  -0.24842982f, 0.19106007f, -0.13663244f,
+                             0.07822594f, -0.029505232f, 0.0052326927f};
+  return x * polynomial(x, share);
 }
 
 [[gnu::always_inline]] inline Vector<float> tanh(Vector<float> x) {
-  const Vector<float> fall = expm1_of_negative(-2.0f * absolute(x));
+  const Vector<float> fall = expm1_of_negative(absolute(x) * -2.0f);
   const Bits sign = (Bits)x & 0x80000000u;
   return (Vector<float>)((Bits)(fall / (-2 - fall)) | sign);
 }
@@ -155,6 +160,7 @@ inline Vector<double> lane_by_lane(Vector<double> x, const Function& function) {
 inline Vector<double> exp(Vector<double> x) {
   return lane_by_lane(x, [](double value) { return __builtin_exp(value); });
 }
+inline Vector<double> exp_of_negative(Vector<double> x) { return exp(x); }
 inline Vector<double> expm1_of_negative(Vector<double> x) {
   return lane_by_lane(x, [](double value) { return __builtin_expm1(value < 0 ? value : 0); });
 }

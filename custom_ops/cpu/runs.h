@@ -287,18 +287,19 @@ inline void apply_map(const T* x, const Sink& sink, int64_t count, const Map<Com
   }
 }
 
-/// Normalizes rows that all go through the whole tables of scale and bias.
+/// Normalizes `rows` rows of a block, from row `first` on, that all go through the whole tables of scale and bias. The
+/// values that stand `ahead` behind are fetched meanwhile, unless that is 0.
 template <class T, class Sink>
-inline void apply_maps(const T* x, const Sink& sink, int64_t rows, int64_t depth, const RowMaps<Compute<T>>& maps,
-                       const Affine& affine) {
+inline void apply_maps(const T* x, const Sink& sink, int64_t first, int64_t rows, int64_t depth, int64_t ahead,
+                       const RowMaps<Compute<T>>& maps, const Affine& affine) {
   using C = Compute<T>;
   const C* const scale = static_cast<const C*>(affine.scale);
   const C* const bias = static_cast<const C*>(affine.bias);
   for (int64_t r = 0; r < rows; ++r) {
-    const T* const from = x + r * depth;
+    const T* const from = x + (first + r) * depth;
     const Sink to = sink.from(r * depth);
-    const C shift = maps.shift[r], factor = maps.factor[r], offset = maps.offset[r];
-    prefetch(from + rows * depth, depth);
+    const C shift = maps.shift[first + r], factor = maps.factor[first + r], offset = maps.offset[first + r];
+    if (ahead > 0) prefetch(from + ahead, depth);
     for_vectors<C>(depth, [&](int64_t i, auto extent) {
       const Vector<C> normalized = (load(from + i, extent, Vector<C>{}) - shift) * factor + offset;
       to.put(normalized * load(scale + i, extent, Vector<C>{}) + load(bias + i, extent, Vector<C>{}), i, extent);
@@ -312,7 +313,9 @@ class Output {
  public:
   using C = Compute<T>;
 
-  Output(const Finish* finish, void* y, int64_t first_index) : finish_(finish), y_(y), index_(first_index) {}
+  /// X is read next `x_ahead` elements behind what is put last.
+  Output(const Finish* finish, void* y, int64_t first_index, int64_t x_ahead)
+      : finish_(finish), y_(y), index_(first_index), x_ahead_(x_ahead) {}
   ~Output() { flush(); }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
@@ -333,12 +336,20 @@ class Output {
   /// Up to a vector of rows.
   void apply(const T* x, int64_t rows, int64_t depth, const RowMaps<C>& maps, const Affine& affine,
              AffineCursor& cursor) {
-    const bool done =
-        affine.inner == 1 && affine.period == depth && straight<T>(finish_, y_, index_, [&](const auto& sink) {
-          apply_maps(x, sink, rows, depth, maps, affine);
-          index_ += rows * depth;
-        });
-    for (int64_t r = 0; !done && r < rows; ++r) apply(x + r * depth, depth, maps[r], affine, cursor);
+    const bool whole = affine.inner == 1 && affine.period == depth;
+    const bool done = whole && straight<T>(finish_, y_, index_, [&](const auto& sink) {
+                        apply_maps(x, sink, 0, rows, depth, rows * depth, maps, affine);
+                        index_ += rows * depth;
+                      });
+    for (int64_t r = 0, size = 0; !done && r < rows; r += size) {
+      size = whole ? smaller(rows - r, most_waiting<C> / depth) : 0;
+      if (size > 0) {
+        apply_maps(x, Plain<C>{room_for(size * depth)}, r, size, depth, 0, maps, affine);
+      } else {
+        size = 1;
+        apply(x + r * depth, depth, maps[r], affine, cursor);
+      }
+    }
   }
 
   void put(Vector<C> values, Part part) {
@@ -357,7 +368,7 @@ class Output {
   }
 
   void flush() {
-    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, waiting_, y_);
+    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, x_ahead_ + waiting_, waiting_, y_);
     index_ += waiting_;
     waiting_ = 0;
   }
@@ -365,6 +376,7 @@ class Output {
   const Finish* finish_;
   void* y_;
   int64_t index_;  // of the first value that waits, or else of the next one
+  int64_t x_ahead_;
   int64_t waiting_ = 0;
   alignas(vector_bytes) C values_[most_waiting<C>];
 };
@@ -420,15 +432,15 @@ void normalize_runs(const RunsTask& task) {
   const T* x = static_cast<const T*>(task.x) + task.first_index;
   const int64_t depth = task.depth;
   if (task.runs == 1 && depth <= lanes<C> && task.affine->inner == 1 && task.affine->period == depth) {
-    Output<T> output(task.finish, task.y, task.first_index);
+    Output<T> output(task.finish, task.y, task.first_index, 0);
     normalize_tiny_rows(x, task.groups, depth, *task.rule, *task.affine, output);
     return;
   }
   if (task.runs == 1 && depth * static_cast<int64_t>(sizeof(T)) <= short_row_bytes) {
     AffineCursor cursor(*task.affine, task.first_index);
-    Output<T> output(task.finish, task.y, task.first_index);
     RowMaps<C> maps;
     const int64_t block = smaller(lanes<C>, block_bytes / (depth * static_cast<int64_t>(sizeof(T))));
+    Output<T> output(task.finish, task.y, task.first_index, block * depth);
     for (int64_t g = 0; g < task.groups; g += block) {
       const int64_t rows = smaller(block, task.groups - g);
       short_rows_maps(x + g * depth, rows, depth, *task.rule, maps);
@@ -442,7 +454,7 @@ void normalize_runs(const RunsTask& task) {
     for (int64_t r = 0; r < task.runs; ++r) {
       const int64_t run = group + r * task.pitch;
       AffineCursor cursor(*task.affine, task.first_index + run);
-      Output<T> output(task.finish, task.y, task.first_index + run);
+      Output<T> output(task.finish, task.y, task.first_index + run, depth);
       output.apply(x + run, depth, map, *task.affine, cursor);
     }
   }
@@ -458,7 +470,7 @@ void run_moments(const void* x, int64_t first_index, int64_t count, double* mean
 template <class T>
 void apply_run(const RunsTask& task, double mean, double variance) {
   AffineCursor cursor(*task.affine, task.first_index);
-  Output<T> output(task.finish, task.y, task.first_index);
+  Output<T> output(task.finish, task.y, task.first_index, 0);
   output.apply(static_cast<const T*>(task.x) + task.first_index, task.depth,
                map_of(statistics_of<Compute<T>>(mean, variance), *task.rule), *task.affine, cursor);
 }
