@@ -19,10 +19,10 @@ constexpr int64_t rows_per_flush = 1024;
 /// Long rows that the shifts are sampled from.
 constexpr int64_t sampled_rows = 8;
 
-/// One value for each column of a long row, in whole vectors.
+/// One value for each column of a long row, in whole vectors, of which the last one may begin at any column.
 template <class C>
 struct Columns {
-  alignas(vector_bytes) C values[max_columns];
+  alignas(vector_bytes) C values[max_columns + lanes<C>];
 
   C* operator+(int64_t column) { return values + column; }
   const C* operator+(int64_t column) const { return values + column; }
@@ -91,10 +91,9 @@ inline void fold_columns(Columns<C>& columns, const LongRows& shape, int64_t gro
 /// The columns of the first short row become those of all `repeat` that a long row joins.
 template <class C>
 inline void repeat_columns(int64_t width, int64_t repeat, Columns<C>& columns) {
+  // What a row's last vector writes too much, the next row overwrites.
   for (int64_t r = 1; r < repeat; ++r) {
-    for_vectors<C>(width, [&](int64_t c, auto extent) {
-      store(load(columns + c, extent, Vector<C>{}), columns + (r * width + c), extent);
-    });
+    for (int64_t c = 0; c < width; c += lanes<C>) store(load(columns + c), columns + (r * width + c));
   }
 }
 
@@ -104,14 +103,10 @@ inline void spread_groups(const Columns<C>& groups, int64_t count, int64_t depth
   if (depth == 1) {
     for (int64_t g = 0; g < count; g += lanes<C>) store(load(groups + g), columns + g);
   } else {
+    // What a group's last vector writes too much, the next group overwrites.
     for (int64_t g = 0; g < count; ++g) {
-      const C value = groups.values[g];
-      C* const to = columns + g * depth;
-      if (depth < lanes<C>) {
-        for (int64_t i = 0; i < depth; ++i) to[i] = value;
-      } else {
-        for_vectors<C>(depth, [&](int64_t i, auto extent) { store(broadcast(value), to + i, extent); });
-      }
+      const Vector<C> value = broadcast(groups.values[g]);
+      for (int64_t i = 0; i < depth; i += lanes<C>) store(value, columns + (g * depth + i));
     }
   }
   repeat_columns(count * depth, repeat, columns);

@@ -23,6 +23,8 @@ constexpr int64_t task_size = 64 << 10;
 constexpr int64_t cached_size = 512 << 10;
 /// Parts of groups that do not fit in the cache.
 constexpr int64_t segment_size = 128 << 10;
+/// Columns of fewer rows cost as much to prepare as to sum.
+constexpr int64_t many_rows = 128;
 /// Tensors up to here are done before another thread would have woken up.
 constexpr int64_t serial_size = 32 << 10;
 /// Samples that are summed, then normalized, before the next ones: what a shared cache still holds the second time.
@@ -386,7 +388,7 @@ void normalize_columns(const Job& job) {
     });
     return;
   }
-  const int64_t most_rows = std::max<int64_t>(1, segment_size / (std::min(most_groups, view.groups) * group_bytes));
+  const int64_t most_rows = std::max(many_rows, segment_size / (std::min(most_groups, view.groups) * group_bytes));
   // Rows that are joined by powers of two end where the segment does.
   const int64_t rows = most_rows > wide_row ? most_rows / wide_row * wide_row : most_rows;
   const int64_t segments = ceiling(view.outer, rows);
