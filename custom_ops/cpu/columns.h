@@ -91,9 +91,10 @@ inline void fold_columns(Columns<C>& columns, const LongRows& shape, int64_t gro
 /// The columns of the first short row become those of all `repeat` that a long row joins.
 template <class C>
 inline void repeat_columns(int64_t width, int64_t repeat, Columns<C>& columns) {
-  // What a row's last vector writes too much, the next row overwrites.
-  for (int64_t r = 1; r < repeat; ++r) {
-    for (int64_t c = 0; c < width; c += lanes<C>) store(load(columns + c), columns + (r * width + c));
+  // From the last vector on: what it writes too much, the first one of the next row overwrites.
+  for (int64_t c = (width - 1) / lanes<C> * lanes<C>; c >= 0; c -= lanes<C>) {
+    const Vector<C> value = load(columns + c);
+    for (int64_t r = 1; r < repeat; ++r) store(value, columns + (r * width + c));
   }
 }
 

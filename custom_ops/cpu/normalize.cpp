@@ -371,8 +371,10 @@ void normalize_columns(const Job& job) {
     return std::min({affordable, most_groups, view.groups});
   };
   const int64_t groups_per_task = groups_of(wide_columns);
-  if (view.outer * groups_per_task * group_bytes <= cached_size) {
-    const int64_t blocks = ceiling(view.groups, groups_per_task);
+  const int64_t blocks = ceiling(view.groups, groups_per_task);
+  // One task alone would leave all but one thread idle.
+  const int64_t affordable_size = view.batch * blocks > 1 ? cached_size : 2 * segment_size;
+  if (view.outer * groups_per_task * group_bytes <= affordable_size) {
     // Evenly: a narrow last block would cost as much as a wide one.
     const int64_t even = ceiling(view.groups, blocks);
     const int64_t samples_per_task = blocks > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
@@ -389,8 +391,10 @@ void normalize_columns(const Job& job) {
     return;
   }
   const int64_t most_rows = std::max(many_rows, segment_size / (std::min(most_groups, view.groups) * group_bytes));
-  // Rows that are joined by powers of two end where the segment does.
-  const int64_t rows = most_rows > wide_row ? most_rows / wide_row * wide_row : most_rows;
+  // An even number of segments of one size, so that threads are done together. Rows that are joined by powers of two
+  // end where the segment does.
+  const int64_t least_rows = ceiling(view.outer, 2 * ceiling(view.outer, 2 * most_rows));
+  const int64_t rows = least_rows > wide_row ? ceiling(least_rows, wide_row) * wide_row : least_rows;
   const int64_t segments = ceiling(view.outer, rows);
   std::vector<double> counts;
   for (int64_t s = 0; s < segments; ++s) {
