@@ -195,7 +195,7 @@ def test_ratios_are_taken_within_rounds() -> None:
 def test_everything_met() -> None:
     found = targets.all_of(_report())
     assert {target.met for target in found} == {True}
-    assert len(found) == 2 * (6 + 1 + 5 + 1 + 1)
+    assert len(found) == 2 * (6 + 1 + 8 + 1 + 1)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +215,13 @@ def test_what_is_not_met_is_named(label: str, milliseconds: float, said: str) ->
     missed = [target for target in targets.all_of(_report({label: milliseconds})) if not target.met]
     assert any(said in target.asked for target in missed)
     assert all(target.met is False for target in missed)
+
+
+def test_what_batch_norm_would_reach_is_told() -> None:
+    found = targets.all_of(_report({name: 0.5 for name in contests.BATCH_NORM}))
+    told = {t.asked: t.measured for t in found if "as fast as plain tf2onnx" in t.asked}
+    (mnist,) = (told[asked] for asked in told if "mnist" in asked and "1 thread:" in asked)
+    assert mnist.startswith("12.00 (") and "; with batch norm 24.00 (" in mnist
 
 
 def test_small_tensors_are_not_held_to_a_copy() -> None:
