@@ -39,10 +39,11 @@ struct LongRows {
   int64_t rest;
 };
 
-/// Rows of one or two whole vectors, whose sums and maps stay in registers.
+/// Rows of one or two whole vectors, whose sums and maps stay in registers. Not so the columns that are left of wider
+/// rows: into which blocks these are cut must not change a column's last bit.
 inline bool are_narrow(const ColumnsTask& task, int64_t vector_columns) {
-  const int64_t width = task.groups * task.depth;
-  return width == vector_columns || width == 2 * vector_columns;
+  const bool whole = task.groups * task.depth == task.pitch;
+  return whole && (task.pitch == vector_columns || task.pitch == 2 * vector_columns);
 }
 
 inline LongRows long_rows(const ColumnsTask& task, int64_t vector_columns) {

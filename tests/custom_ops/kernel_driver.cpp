@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "cpu/kernels.h"
 #include "cpu/normalize.h"
 
 namespace {
@@ -373,6 +374,31 @@ bool activates_everywhere(Activation activation) {
   return good;
 }
 
+/// What one column holds is normalized the same whatever others are taken with it: the blocks that columns are cut into
+/// depend on the machine's cache.
+bool columns_stand_alone(int64_t rows, std::mt19937& random) {
+  const auto& kernels = onnxnorm::cpu::isa().kernels->elements[static_cast<size_t>(Element::float32)];
+  constexpr int64_t pitch = 160;
+  std::normal_distribution<float> draw;
+  std::vector<float> x(static_cast<size_t>(rows * pitch)), whole(x.size()), cut(x.size());
+  for (float& value : x) value = draw(random);
+  const float one = 1, zero = 0;
+  const onnxnorm::cpu::Affine affine{&one, &zero, 1, 1, 1, 0};
+  const onnxnorm::cpu::Rule rule{1, 0, 1e-3, 0, true};
+  const auto normalize = [&](int64_t column, int64_t width, std::vector<float>& y) {
+    kernels.normalize_columns({x.data(), y.data(), column, 1, rows * pitch, rows, pitch, width, 1, &rule, &affine, {}});
+  };
+  normalize(0, pitch, whole);
+  bool good = true;
+  for (const int64_t width : {1, 4, 8, 16, 32, 80}) {
+    for (int64_t column = 0; column < pitch; column += width) normalize(column, width, cut);
+    const bool same = std::memcmp(cut.data(), whole.data(), whole.size() * sizeof(float)) == 0;
+    if (!same) std::printf("%ld rows: %ld columns alone differ\n", static_cast<long>(rows), static_cast<long>(width));
+    good &= same;
+  }
+  return good;
+}
+
 }  // namespace
 
 int main() {
@@ -391,6 +417,7 @@ int main() {
   for (int a = 0; a < onnxnorm::activation_count; ++a) {
     activates_everywhere(static_cast<Activation>(a)) ? ++passed : ++failed;
   }
+  for (const int64_t rows : {50, 5000}) columns_stand_alone(rows, random) ? ++passed : ++failed;
   for (const Case& test : cases()) {
     int64_t total = 1, scales = 1, biases = 1;
     for (const Dimension& d : test.dimensions) {
