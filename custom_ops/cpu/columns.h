@@ -224,9 +224,8 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
       if (narrow) {
         add_narrow_rows(x + begin * shape.pitch, end - begin, shape.pitch, shape.width, shift, first, second);
       } else {
-        const int64_t cleared = smaller(max_columns, shape.width + lanes<C>);
-        clear(first.values, cleared);
-        clear(second.values, cleared);
+        clear(first.values, shape.width + lanes<C>);
+        clear(second.values, shape.width + lanes<C>);
         int64_t r = begin;
         for (; r + 4 <= end; r += 4) add_four_rows(x + r * shape.pitch, shape.pitch, shape.width, shift, first, second);
         for (; r < end; ++r) add_row(x + r * shape.pitch, shape.width, shift, first, second);
