@@ -99,7 +99,7 @@ class Reduced {
 };
 #endif
 
-/// exp(x); 0 where that is no normal number.
+/// exp(x); as good as 0 where that is no normal number.
 [[gnu::always_inline]] inline Vector<float> exp(Vector<float> x) { return Reduced(clamp(x, -88.0f, 89.0f)).exp(); }
 
 /// The same for x <= 0, and anything above.
