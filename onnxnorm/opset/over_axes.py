@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from onnxnorm.opset import recipes
@@ -60,13 +61,16 @@ def axes_of(site: Site) -> list[int]:
 
 
 def in_own_operator(site: Site, operator: str) -> str | None:
-    """Y by the standard operator of the name, None where the axes are not trailing.
+    """Y by the standard operator of the name, None where it does not serve.
 
-    Runtimes want its parameters in the full shape of the axes.
+    It takes trailing axes, and ONNX Runtime 1.21 to 1.23 refuses rows of one element. Runtimes want
+    its parameters in the full shape of the axes.
     """
     rank, axes = len(site.shape), axes_of(site)
     sizes = [size for size in site.shape[axes[0] :] if size is not None]
     if axes != list(range(rank - len(axes), rank)) or len(sizes) < len(axes):
+        return None
+    if math.prod(sizes) == 1:
         return None
     takes_bias = operator == "LayerNormalization" and site.has_bias
     names = ("scale", "bias") if takes_bias else ("scale",)

@@ -44,7 +44,7 @@ def reference(
 
 
 def lower(site: Site) -> str:
-    """ONNX' own operator where it is there and takes the axes, else basic operators.
+    """ONNX' own operator where it is there and serves, else basic operators.
 
     These stand in the order that ONNX Runtime joins to one kernel, where that is right: up to 1.23
     it loses epsilon in double precision, and refuses groups of one element.

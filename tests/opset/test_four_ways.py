@@ -203,12 +203,16 @@ EDGES = {
     "every channel a group": group((2, 6, 3), 1, 6),
     "rank 5, channels last": group((2, 3, 4, 2, 6), 4, 3),
     "separated axes": layer((3, 4, 5, 6), (1, 3), (4, 1, 6)),
+    "layer of one number": layer((3, 1), (1,), (1,)),
+    "layer of one number, float16": layer((3, 1, 1), (1, 2), (1, 1), element="float16", mean=10.0),
+    "layer of one number, scalar parameters": layer((3, 4, 1, 1), (2, 3), (1,)),
     "scalar parameters": layer((3, 4, 5), (2,), (1,)),
     "all axes": layer((3, 4), (0, 1), (3, 4)),
     "parameters over other axes": layer((2, 3, 4, 5), (1, 3), (4, 1)),
     "empty batch, unit": layer((0, 7), (1,), (1,), "UnitNormalization"),
     "rms of nothing but epsilon": layer((2, 3), (1,), (3,), "RMSNormalization", 1e6),
     "rms of one number": layer((3, 1), (1,), (1,), "RMSNormalization"),
+    "rms of one number, newest": layer((3, 1), (1,), (1,), "RMSNormalization", opset=NEWEST),
     "rms, float64": layer((3, 4), (1,), (4,), "RMSNormalization", 1e-3, element="float64"),
     "rms, the standard operator": layer(
         (2, 4, 6), (1, 2), (4, 1), "RMSNormalization", opset=NEWEST
@@ -265,6 +269,14 @@ NEUTRAL = {
         "Reshape ReduceMean ReduceMean Sub Mul ReduceMean ReduceMean Add Sqrt Div Reshape",
     ),
     "layer": (layer((3, 4, 5), (2,), (1,)), "LayerNormalization"),
+    "layer of one number": (
+        layer((3, 1), (1,), (1,)),
+        "ReduceMean Sub Mul ReduceMean Add Sqrt Div",
+    ),
+    "rms of one number": (
+        layer((3, 1), (1,), (1,), "RMSNormalization", opset=NEWEST),
+        "Mul ReduceMean Add Sqrt Div Mul",
+    ),
     "rms": (
         layer((3, 4, 5), (1,), (4, 1), "RMSNormalization"),
         "Pow ReduceMean Add Sqrt Div Mul",
@@ -287,3 +299,15 @@ def test_native_form_leaves_out_what_changes_nothing(name: str) -> None:
     assert " ".join(node.op_type for node in lowered.graph.node) == expected
     (y,) = _plain_session(lowered).run(None, {"X": x})
     assert_close(case.operator, y, x, scale, bias, case.element, **case.all_attributes())
+
+
+@pytest.mark.parametrize("operator", ["LayerNormalization", "RMSNormalization"])
+def test_native_form_of_one_number_keeps_what_is_not_finite(operator: str) -> None:
+    case = layer((4, 1), (1,), (1,), operator, opset=NEWEST)
+    _, scale, bias = case.values()
+    x = np.array([[3], [np.inf], [-np.inf], [np.nan]], np.float32)
+    (y,) = _plain_session(native.lower(case.proto())).run(
+        None, {"X": x, "scale": scale, "bias": bias}
+    )
+    expected = reference(operator, x, scale, bias, **case.all_attributes())
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
