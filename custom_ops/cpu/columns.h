@@ -16,6 +16,8 @@ namespace {
 
 /// Rows summed in the compute type before a flush to double.
 constexpr int64_t rows_per_flush = 1024;
+/// Short rows are joined to at least this many columns, so that loop ends do not count.
+constexpr int64_t wide_row = 128;
 /// Long rows that the shifts are sampled from.
 constexpr int64_t sampled_rows = 8;
 

@@ -38,7 +38,7 @@ struct Affine {
 struct Finish {
   /// To `count` values in the compute type that belong at flat index `index` of Y. What stands `y_ahead` elements
   /// behind in Y and `x_ahead` behind in X, where X is read next, is fetched meanwhile: the work of the processor and
-  /// that of memory at once.
+  /// that of memory at once. Where these are different places, X is summed next, and fetched in part.
   void (*run)(const Finish&, const void* values, int64_t index, int64_t count, int64_t x_ahead, int64_t y_ahead,
               void* y);
   const void* x;
@@ -81,8 +81,6 @@ struct ColumnsTask {
 };
 
 constexpr int64_t max_columns = 1024;
-/// Short rows are joined to at least this many columns, so that loop ends do not count.
-constexpr int64_t wide_row = 128;
 
 /// What maps the elements of groups to normalized values, (x - shift) * factor + offset: in the compute type, one value
 /// of each for each group.

@@ -46,15 +46,14 @@ class Reduced {
   [[gnu::always_inline]] Vector<float> exp() const { return (r * polynomial(r, rising) + 1) * power_; }
   [[gnu::always_inline]] Vector<float> expm1() const {
     // Beside 1, what the table lost counts.
-    return (r * polynomial(r, rising_alone) + lost_by_powers[index_]) * power_ + (power_ - 1);
+    return (r * polynomial(r, rising) + lost_by_powers[index_]) * power_ + (power_ - 1);
   }
 
   Vector<float> r;
 
  private:
-  /// exp(r) = 1 + r * rising(r), the second one for when nothing is added to it.
-  static constexpr float rising[] = {1.0000147f, 0.5f};
-  static constexpr float rising_alone[] = {1, 0.5f, 0.16666667f};
+  /// exp(r) = 1 + r * rising(r)
+  static constexpr float rising[] = {1, 0.5f, 0.16666667f};
   /// 2^(i / 32), and by what share of its float it is larger.
   static constexpr Table powers = {
       {1, 1.0218972f, 1.0442737f, 1.0671405f, 1.0905077f, 1.1143868f, 1.1387886f, 1.1637249f, 1.1892071f, 1.2152474f,

@@ -23,7 +23,7 @@ constexpr int64_t task_size = 64 << 10;
 constexpr int64_t cached_size = 512 << 10;
 /// Parts of groups that do not fit in the cache.
 constexpr int64_t segment_size = 128 << 10;
-/// Columns of fewer rows cost as much to prepare as to sum.
+/// Columns of fewer rows cost as much to prepare as to sum. A segment has half of these at least.
 constexpr int64_t many_rows = 128;
 /// Tensors up to here are done before another thread would have woken up.
 constexpr int64_t serial_size = 32 << 10;
@@ -371,18 +371,18 @@ void normalize_columns(const Job& job) {
     return std::min({affordable, most_groups, view.groups});
   };
   const int64_t groups_per_task = groups_of(wide_columns);
-  const int64_t blocks = ceiling(view.groups, groups_per_task);
+  const int64_t rectangles = ceiling(view.groups, groups_per_task);
   // One task alone would leave all but one thread idle.
-  const int64_t affordable_size = view.batch * blocks > 1 ? cached_size : 2 * segment_size;
+  const int64_t affordable_size = view.batch * rectangles > 1 ? cached_size : 2 * segment_size;
   if (view.outer * groups_per_task * group_bytes <= affordable_size) {
     // Evenly: a narrow last block would cost as much as a wide one.
-    const int64_t even = ceiling(view.groups, blocks);
-    const int64_t samples_per_task = blocks > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
-    parallel(job.executor, job.serial, ceiling(view.batch, samples_per_task) * blocks, [&](int64_t task) {
-      const int64_t first_group = task % blocks * even;
+    const int64_t even = ceiling(view.groups, rectangles);
+    const int64_t samples_per_task = rectangles > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
+    parallel(job.executor, job.serial, ceiling(view.batch, samples_per_task) * rectangles, [&](int64_t task) {
+      const int64_t first_group = task % rectangles * even;
       const int64_t groups = std::min(even, view.groups - first_group);
       if (groups <= 0) return;
-      const int64_t first = task / blocks * samples_per_task;
+      const int64_t first = task / rectangles * samples_per_task;
       const int64_t samples = std::min(samples_per_task, view.batch - first);
       const int64_t first_index = first * sample + first_group * view.depth;
       job.sum(first_index, samples * view.outer, pitch, groups * view.depth);
@@ -391,10 +391,8 @@ void normalize_columns(const Job& job) {
     return;
   }
   const int64_t most_rows = std::max(many_rows, segment_size / (std::min(most_groups, view.groups) * group_bytes));
-  // An even number of segments of one size, so that threads are done together. Rows that are joined by powers of two
-  // end where the segment does.
-  const int64_t least_rows = ceiling(view.outer, 2 * ceiling(view.outer, 2 * most_rows));
-  const int64_t rows = least_rows > wide_row ? ceiling(least_rows, wide_row) * wide_row : least_rows;
+  // An even number of segments of one size, so that threads are done together.
+  const int64_t rows = ceiling(view.outer, 2 * ceiling(view.outer, 2 * most_rows));
   const int64_t segments = ceiling(view.outer, rows);
   std::vector<double> counts;
   for (int64_t s = 0; s < segments; ++s) {

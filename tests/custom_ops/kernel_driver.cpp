@@ -349,6 +349,7 @@ bool activates_everywhere(Activation activation) {
     x.push_back(magnitude);
     x.push_back(-magnitude);
   }
+  x.push_back(-2.343492f);  // where Gelu is furthest off
   const size_t finite = x.size();
   x.insert(x.end(), {0, -0.0f, HUGE_VALF, -HUGE_VALF, std::nanf("")});
   std::vector<float> y(x.size());
