@@ -147,14 +147,14 @@ def test_what_a_session_warns_of_is_a_note(path: Path, monkeypatch: pytest.Monke
     assert "runs as it is" in note
 
 
-def test_nodes_take_no_longer_than_the_whole(tmp_path: Path) -> None:
-    """Most of what the profiler tells of so small norms is its own time."""
+def test_the_profilers_own_time_is_measured(tmp_path: Path) -> None:
+    """Most of what it tells of so small norms is that."""
     count = 50
     lines = [f"x{place + 1} = NORM (x{place}, s, b)" for place in range(count)]
     model = parsed("\n".join(lines), inputs="float[N,6,8] x0", outputs=f"float[N,6,8] x{count}")
     found = benchmark.bench(saved(model, tmp_path / "m.onnx"), None, Settings(1, rounds=5))
     assert len(found.nodes.norms) == count
-    assert 0 < found.nodes.milliseconds < found.whole.median
+    assert found.nodes.milliseconds > 0
     assert found.nodes.profiler.counted > 0
     assert found.nodes.profiler.between > 0
 
