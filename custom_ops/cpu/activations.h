@@ -100,7 +100,7 @@ template <class T>
 }
 
 template <class T, class Function>
-void finish(const Finish& task, const void* values, int64_t index, int64_t count, int64_t x_ahead, int64_t y_ahead,
+void finish(const Finish& task, const void* values, int64_t index, int64_t count, int64_t ahead, int64_t further,
             void* y) {
   using C = Compute<T>;
   using V = Vector<C>;
@@ -108,10 +108,10 @@ void finish(const Finish& task, const void* values, int64_t index, int64_t count
   const T* residual = task.residual ? static_cast<const T*>(task.residual) + index : nullptr;
   T* to = static_cast<T*>(y) + index;
   const C parameters[] = {static_cast<C>(task.parameters[0]), static_cast<C>(task.parameters[1])};
-  const int64_t fetched = x_ahead == y_ahead ? count : count * Function::fetched / 4;
+  const int64_t fetched = further == 0 ? count : count * Function::fetched / 4;
   for_vectors<C>(count, [&](int64_t i, auto extent) {
-    if (i < fetched) __builtin_prefetch(place<T>(task.x, index + x_ahead + i), 0, 2);
-    __builtin_prefetch(place<T>(y, index + y_ahead + i), 1, 3);
+    if (i < fetched) __builtin_prefetch(place<T>(task.x, index + ahead + further + i), 0, 2);
+    __builtin_prefetch(place<T>(y, index + ahead + i), 1, 3);
     V value = load(from + i, extent, V{});
     if (residual) value += load(residual + i, extent, V{});
     store(Function::apply(value, parameters), to + i, extent);

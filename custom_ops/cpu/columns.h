@@ -376,11 +376,10 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
     apply(x + begin * pitch, begin, size, Plain<C>{values}, width);
     const int64_t first = index + begin * pitch;
     if (pitch == width) {
-      task.finish->run(*task.finish, values, first, size * width, size * width, size * width, task.y);
+      task.finish->run(*task.finish, values, first, size * width, size * width, 0, task.y);
     } else {
       for (int64_t r = 0; r < size; ++r) {
-        task.finish->run(*task.finish, values + r * width, first + r * pitch, width, size * pitch, size * pitch,
-                         task.y);
+        task.finish->run(*task.finish, values + r * width, first + r * pitch, width, size * pitch, 0, task.y);
       }
     }
   }
@@ -585,7 +584,7 @@ void normalize_tiny_samples(const ColumnsTask& task) {
     };
     if (straight<T>(task.finish, task.y, index, put)) continue;
     put(Plain<C>{values});
-    task.finish->run(*task.finish, values, index, samples * size, samples * size, samples * size, task.y);
+    task.finish->run(*task.finish, values, index, samples * size, samples * size, 0, task.y);
   }
 }
 

@@ -36,11 +36,10 @@ struct Affine {
 /// What is done to normalized values before they are stored: the residual is added and the activation applied, which
 /// for value v is min(max(v < 0 ? v * slope : v, low), high) or, where there is `run`, what that does.
 struct Finish {
-  /// To `count` values in the compute type that belong at flat index `index` of Y. What stands `y_ahead` elements
-  /// behind in Y and `x_ahead` behind in X, where X is read next, is fetched meanwhile: the work of the processor and
-  /// that of memory at once. Where these are different places, X is summed next, and fetched in part.
-  void (*run)(const Finish&, const void* values, int64_t index, int64_t count, int64_t x_ahead, int64_t y_ahead,
-              void* y);
+  /// To `count` values in the compute type that belong at flat index `index` of Y. What stands `ahead` elements behind
+  /// is fetched meanwhile: the work of the processor and that of memory at once. Of X, where `further` is not 0, a part
+  /// of what stands so much further behind: that is summed next.
+  void (*run)(const Finish&, const void* values, int64_t index, int64_t count, int64_t ahead, int64_t further, void* y);
   const void* x;
   const void* residual;  // null: none
   double parameters[2];

@@ -313,9 +313,9 @@ class Output {
  public:
   using C = Compute<T>;
 
-  /// X is read next `x_ahead` elements behind what is put last.
-  Output(const Finish* finish, void* y, int64_t first_index, int64_t x_ahead)
-      : finish_(finish), y_(y), index_(first_index), x_ahead_(x_ahead) {}
+  /// X is read next `further` elements behind what is put last.
+  Output(const Finish* finish, void* y, int64_t first_index, int64_t further)
+      : finish_(finish), y_(y), index_(first_index), further_(further) {}
   ~Output() { flush(); }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
@@ -368,7 +368,7 @@ class Output {
   }
 
   void flush() {
-    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, x_ahead_ + waiting_, waiting_, y_);
+    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, waiting_, further_, y_);
     index_ += waiting_;
     waiting_ = 0;
   }
@@ -376,7 +376,7 @@ class Output {
   const Finish* finish_;
   void* y_;
   int64_t index_;  // of the first value that waits, or else of the next one
-  int64_t x_ahead_;
+  int64_t further_;
   int64_t waiting_ = 0;
   alignas(vector_bytes) C values_[most_waiting<C>];
 };

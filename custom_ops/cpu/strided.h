@@ -73,7 +73,7 @@ void normalize_strided(const StridedTask& task) {
       const int64_t index = group.x + at.x;
       const bool done =
           straight<T>(task.finish, from.y, index, [&](const auto& sink) { sink.put(broadcast(narrowed), 0, Part{1}); });
-      if (!done) task.finish->run(*task.finish, &narrowed, index, 1, 1, 1, from.y);
+      if (!done) task.finish->run(*task.finish, &narrowed, index, 1, 1, 0, from.y);
     }
   }
 }
