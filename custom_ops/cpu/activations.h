@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 #include "math.h"
+#include "output.h"
 #include "vector.h"
 
 namespace onnxnorm::cpu {
@@ -93,14 +94,8 @@ struct HardSwish {
   }
 };
 
-/// Where element `index` stands, which needs not exist: no pointer arithmetic.
-template <class T>
-[[gnu::always_inline]] inline const void* place(const void* base, int64_t index) {
-  return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(base) + index * static_cast<int64_t>(sizeof(T)));
-}
-
 template <class T, class Function>
-void finish(const Finish& task, const void* values, int64_t index, int64_t count, int64_t ahead, int64_t further,
+void finish(const Finish& task, const void* values, int64_t index, int64_t count, const Ahead& ahead, int64_t further,
             void* y) {
   using C = Compute<T>;
   using V = Vector<C>;
@@ -109,11 +104,15 @@ void finish(const Finish& task, const void* values, int64_t index, int64_t count
   T* to = static_cast<T*>(y) + index;
   const C parameters[] = {static_cast<C>(task.parameters[0]), static_cast<C>(task.parameters[1])};
   const int64_t fetched = further == 0 ? count : count * Function::fetched / 4;
+  const int64_t reach = ahead.end - ahead.written - index;
   for_vectors<C>(count, [&](int64_t i, auto extent) {
-    if (i < fetched) __builtin_prefetch(place<T>(task.x, index + ahead + further + i), 0, 2);
-    __builtin_prefetch(place<T>(y, index + ahead + i), 1, 3);
+    if (i < fetched) __builtin_prefetch(place<T>(task.x, index + ahead.read + further + i), 0, 2);
+    if (i < reach) __builtin_prefetch(to + ahead.written + i, 1, 3);
     V value = load(from + i, extent, V{});
-    if (residual) value += load(residual + i, extent, V{});
+    if (residual) {
+      __builtin_prefetch(place<T>(residual, ahead.read + i), 0, 2);
+      value += load(residual + i, extent, V{});
+    }
     store(Function::apply(value, parameters), to + i, extent);
   });
 }

@@ -318,44 +318,32 @@ inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, c
   }
 }
 
-/// What a row's values are multiplied by, and what is added: the same for all of them, or each its own.
-template <class C>
-struct OneEntry {
-  C scale;
-  C bias;
-
-  template <class Extent>
-  Vector<C> operator()(Vector<C> value, int64_t, Extent) const {
-    return value * scale + bias;
+/// The same for rows that go on through scale and bias from where the cursor stands, at the beginning of a row of X:
+/// each has one entry, or each value from column `first` on its own.
+template <class T, class Sink>
+inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t first, int64_t width,
+                       const ColumnMaps<Compute<T>>& maps, const Affine& affine, AffineCursor cursor, const Sink& sink,
+                       int64_t y_pitch) {
+  using C = Compute<T>;
+  const bool varies = affine.inner == 1;
+  for (int64_t r = 0; r < rows; ++r, cursor.advance(pitch)) {
+    const T* const from = x + r * pitch;
+    const Sink to = sink.from(r * y_pitch);
+    const C* const scales = static_cast<const C*>(affine.scale) + cursor.entry();
+    const C* const biases = static_cast<const C*>(affine.bias) + cursor.entry();
+    const auto map = [&](int64_t c, auto extent) {
+      return (load(from + c, extent, Vector<C>{}) - load(maps.shift + c)) * load(maps.factor + c) + load(maps.bias + c);
+    };
+    if (varies) {
+      for_vectors<C>(width, [&](int64_t c, auto extent) {
+        const Vector<C> scale = load(scales + first + c, extent, Vector<C>{});
+        to.put(map(c, extent) * scale + load(biases + first + c, extent, Vector<C>{}), c, extent);
+      });
+    } else {
+      const C scale = *scales, bias = *biases;
+      for_vectors<C>(width, [&](int64_t c, auto extent) { to.put(map(c, extent) * scale + bias, c, extent); });
+    }
   }
-};
-template <class C>
-struct Entries {
-  const C* scale;
-  const C* bias;
-
-  template <class Extent>
-  Vector<C> operator()(Vector<C> value, int64_t i, Extent extent) const {
-    return value * load(scale + i, extent, Vector<C>{}) + load(bias + i, extent, Vector<C>{});
-  }
-};
-
-/// As `sink`, of the values of one row, which go through `affine` first: OneEntry or Entries.
-template <class Sink, class RowAffine>
-struct Scaled {
-  Sink sink;
-  RowAffine affine;
-
-  Scaled from(int64_t i) const { return {sink.from(i), affine}; }
-  template <class V, class Extent>
-  void put(V value, int64_t i, Extent extent) const {
-    sink.put(affine(value, i, extent), i, extent);
-  }
-};
-
-template <class Sink, class RowAffine>
-inline Scaled<Sink, RowAffine> scaled(const Sink& sink, const RowAffine& affine) {
-  return {sink, affine};
 }
 
 /// Rows from flat index `index` of X to the same place of Y, finished. apply(x, first, rows, sink, y_pitch) computes
@@ -365,21 +353,24 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
                      const Apply& apply) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + index;
-  const bool done =
-      straight<T>(task.finish, task.y, index, [&](const auto& sink) { apply(x, int64_t{0}, rows, sink, pitch); });
+  const int64_t end = task.first_index + (task.samples - 1) * task.sample_pitch + task.rows * task.pitch;
+  const Ahead ahead = pitch == width ? ahead_until<T>(end) : Ahead{pitch, pitch, end};
+  const bool done = straight<T>(task.finish, task.y, index, ahead,
+                                [&](const auto& sink) { apply(x, int64_t{0}, rows, sink, pitch); });
   if (done) return;
   static_assert(most_waiting<C> >= max_columns, "a block holds at least a row");
   alignas(vector_bytes) C values[most_waiting<C>];
   const int64_t block = most_waiting<C> / width;
   for (int64_t begin = 0; begin < rows; begin += block) {
     const int64_t size = smaller(block, rows - begin);
-    apply(x + begin * pitch, begin, size, Plain<C>{values}, width);
+    apply(x + begin * pitch, begin, size, Waiting<C>{values}, width);
     const int64_t first = index + begin * pitch;
     if (pitch == width) {
-      task.finish->run(*task.finish, values, first, size * width, size * width, 0, task.y);
+      task.finish->run(*task.finish, values, first, size * width, ahead, 0, task.y);
     } else {
       for (int64_t r = 0; r < size; ++r) {
-        task.finish->run(*task.finish, values + r * width, first + r * pitch, width, size * pitch, 0, task.y);
+        task.finish->run(*task.finish, values + r * width, first + r * pitch, width, {pitch, size * pitch, end}, 0,
+                         task.y);
       }
     }
   }
@@ -471,22 +462,10 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
     map_rows<T>(task, index, rows, shape.pitch, columns,
                 [&](const T* x, int64_t first, int64_t count, const auto& sink, int64_t y_pitch) {
                   if (affine.fixed) return apply_rows(x, count, shape.pitch, columns, maps, sink, y_pitch);
-                  const C* const scale = static_cast<const C*>(table.scale);
-                  const C* const bias = static_cast<const C*>(table.bias);
                   // Of the whole row: a table ends with a row.
-                  AffineCursor cursor(table, index - index % task.pitch + first * shape.pitch);
-                  const int64_t column = table.inner > 1 ? 0 : index % task.pitch;
-                  for (int64_t r = 0; r < count; ++r, cursor.advance(shape.pitch)) {
-                    const T* const from = x + r * shape.pitch;
-                    const auto to = sink.from(r * y_pitch);
-                    const C* const scales = scale + cursor.entry() + column;
-                    const C* const biases = bias + cursor.entry() + column;
-                    if (table.inner > 1) {
-                      apply_rows(from, 1, 0, columns, maps, scaled(to, OneEntry<C>{*scales, *biases}), 0);
-                    } else {
-                      apply_rows(from, 1, 0, columns, maps, scaled(to, Entries<C>{scales, biases}), 0);
-                    }
-                  }
+                  const int64_t column = index % task.pitch;
+                  const AffineCursor cursor(table, index - column + first * shape.pitch);
+                  apply_rows(x, count, shape.pitch, column, columns, maps, table, cursor, sink, y_pitch);
                 });
   };
   map(first_index, shape.rows, shape.width);
@@ -570,21 +549,22 @@ void normalize_tiny_samples(const ColumnsTask& task) {
     together.groups = samples * task.groups;
     sample_maps(together, matrix, groups);
     spread_maps(groups, together.groups, task.depth, maps);
-    apply_rows(matrix, task.rows, pitch, samples * width, maps, Plain<C>{matrix}, pitch);
+    apply_rows(matrix, task.rows, pitch, samples * width, maps, Waiting<C>{matrix}, pitch);
     const auto put = [&](const auto& sink) {
       for (int64_t r = 0; r < task.rows; ++r) {
-        const Entries<C> entries = {scale + r * width, bias + r * width};
         for (int64_t s = 0; s < samples; ++s) {
           for_vectors<C>(width, [&](int64_t c, auto extent) {
             const Vector<C> value = load(matrix + (r * pitch + s * width + c), extent, Vector<C>{});
-            sink.put(entries(value, c, extent), s * size + r * width + c, extent);
+            const Vector<C> scales = load(scale + r * width + c), biases = load(bias + r * width + c);
+            sink.put(value * scales + biases, s * size + r * width + c, extent);
           });
         }
       }
     };
-    if (straight<T>(task.finish, task.y, index, put)) continue;
-    put(Plain<C>{values});
-    task.finish->run(*task.finish, values, index, samples * size, samples * size, 0, task.y);
+    const int64_t end = task.first_index + task.samples * size;
+    if (straight<T>(task.finish, task.y, index, ahead_until<T>(end), put)) continue;
+    put(Waiting<C>{values});
+    task.finish->run(*task.finish, values, index, samples * size, ahead_until<T>(end), 0, task.y);
   }
 }
 

@@ -33,13 +33,22 @@ struct Affine {
   int64_t span;
 };
 
+/// What is fetched while a value is stored: where Y is written `written` elements further on, if that is before flat
+/// index `end`, and what is read `read` elements further on. What follows the end may be another thread's, from which
+/// it would take the lines that are written there.
+struct Ahead {
+  int64_t written;
+  int64_t read;
+  int64_t end;
+};
+
 /// What is done to normalized values before they are stored: the residual is added and the activation applied, which
 /// for value v is min(max(v < 0 ? v * slope : v, low), high) or, where there is `run`, what that does.
 struct Finish {
-  /// To `count` values in the compute type that belong at flat index `index` of Y. What stands `ahead` elements behind
-  /// is fetched meanwhile: the work of the processor and that of memory at once. Of X, where `further` is not 0, a part
-  /// of what stands so much further behind: that is summed next.
-  void (*run)(const Finish&, const void* values, int64_t index, int64_t count, int64_t ahead, int64_t further, void* y);
+  /// To `count` values in the compute type that belong at flat index `index` of Y. What stands ahead is fetched
+  /// meanwhile: the work of the processor and that of memory at once. Of X, where `further` is not 0, a part of what
+  /// stands so much further behind: that is summed next.
+  void (*run)(const Finish&, const void* values, int64_t index, int64_t count, const Ahead&, int64_t further, void* y);
   const void* x;
   const void* residual;  // null: none
   double parameters[2];

@@ -299,7 +299,7 @@ inline void apply_maps(const T* x, const Sink& sink, int64_t first, int64_t rows
     const T* const from = x + (first + r) * depth;
     const Sink to = sink.from(r * depth);
     const C shift = maps.shift[first + r], factor = maps.factor[first + r], offset = maps.offset[first + r];
-    if (ahead > 0) prefetch(from + ahead, depth);
+    if (ahead > 0) prefetch(from, ahead, depth);
     for_vectors<C>(depth, [&](int64_t i, auto extent) {
       const Vector<C> normalized = (load(from + i, extent, Vector<C>{}) - shift) * factor + offset;
       to.put(normalized * load(scale + i, extent, Vector<C>{}) + load(bias + i, extent, Vector<C>{}), i, extent);
@@ -313,21 +313,21 @@ class Output {
  public:
   using C = Compute<T>;
 
-  /// X is read next `further` elements behind what is put last.
-  Output(const Finish* finish, void* y, int64_t first_index, int64_t further)
-      : finish_(finish), y_(y), index_(first_index), further_(further) {}
+  /// Of what is put from flat index `begin` to `end`. X is read next `further` elements behind what is put last.
+  Output(const Finish* finish, void* y, int64_t begin, int64_t end, int64_t further)
+      : finish_(finish), y_(y), index_(begin), end_(end), further_(further) {}
   ~Output() { flush(); }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 
   void apply(const T* x, int64_t count, const Map<C>& map, const Affine& affine, AffineCursor& cursor) {
-    const bool done = straight<T>(finish_, y_, index_, [&](const auto& sink) {
+    const bool done = straight<T>(finish_, y_, index_, ahead_until<T>(end_), [&](const auto& sink) {
       apply_map(x, sink, count, map, affine, cursor);
       index_ += count;
     });
     while (!done && count > 0) {
       const int64_t size = smaller(count, most_waiting<C>);
-      apply_map(x, Plain<C>{room_for(size)}, size, map, affine, cursor);
+      apply_map(x, Waiting<C>{room_for(size)}, size, map, affine, cursor);
       x += size;
       count -= size;
     }
@@ -337,14 +337,14 @@ class Output {
   void apply(const T* x, int64_t rows, int64_t depth, const RowMaps<C>& maps, const Affine& affine,
              AffineCursor& cursor) {
     const bool whole = affine.inner == 1 && affine.period == depth;
-    const bool done = whole && straight<T>(finish_, y_, index_, [&](const auto& sink) {
+    const bool done = whole && straight<T>(finish_, y_, index_, ahead_until<T>(end_), [&](const auto& sink) {
                         apply_maps(x, sink, 0, rows, depth, rows * depth, maps, affine);
                         index_ += rows * depth;
                       });
     for (int64_t r = 0, size = 0; !done && r < rows; r += size) {
       size = whole ? smaller(rows - r, most_waiting<C> / depth) : 0;
       if (size > 0) {
-        apply_maps(x, Plain<C>{room_for(size * depth)}, r, size, depth, 0, maps, affine);
+        apply_maps(x, Waiting<C>{room_for(size * depth)}, r, size, depth, 0, maps, affine);
       } else {
         size = 1;
         apply(x + r * depth, depth, maps[r], affine, cursor);
@@ -353,7 +353,7 @@ class Output {
   }
 
   void put(Vector<C> values, Part part) {
-    const bool done = straight<T>(finish_, y_, index_, [&](const auto& sink) {
+    const bool done = straight<T>(finish_, y_, index_, ahead_until<T>(end_), [&](const auto& sink) {
       sink.put(values, 0, part);
       index_ += part.count;
     });
@@ -368,7 +368,7 @@ class Output {
   }
 
   void flush() {
-    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, waiting_, further_, y_);
+    if (waiting_ > 0) finish_->run(*finish_, values_, index_, waiting_, ahead_until<T>(end_), further_, y_);
     index_ += waiting_;
     waiting_ = 0;
   }
@@ -376,6 +376,7 @@ class Output {
   const Finish* finish_;
   void* y_;
   int64_t index_;  // of the first value that waits, or else of the next one
+  int64_t end_;
   int64_t further_;
   int64_t waiting_ = 0;
   alignas(vector_bytes) C values_[most_waiting<C>];
@@ -431,8 +432,9 @@ void normalize_runs(const RunsTask& task) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + task.first_index;
   const int64_t depth = task.depth;
+  const int64_t end = task.first_index + task.groups * depth;  // of groups of one run
   if (task.runs == 1 && depth <= lanes<C> && task.affine->inner == 1 && task.affine->period == depth) {
-    Output<T> output(task.finish, task.y, task.first_index, 0);
+    Output<T> output(task.finish, task.y, task.first_index, end, 0);
     normalize_tiny_rows(x, task.groups, depth, *task.rule, *task.affine, output);
     return;
   }
@@ -440,7 +442,7 @@ void normalize_runs(const RunsTask& task) {
     AffineCursor cursor(*task.affine, task.first_index);
     RowMaps<C> maps;
     const int64_t block = smaller(lanes<C>, block_bytes / (depth * static_cast<int64_t>(sizeof(T))));
-    Output<T> output(task.finish, task.y, task.first_index, block * depth);
+    Output<T> output(task.finish, task.y, task.first_index, end, block * depth);
     for (int64_t g = 0; g < task.groups; g += block) {
       const int64_t rows = smaller(block, task.groups - g);
       short_rows_maps(x + g * depth, rows, depth, *task.rule, maps);
@@ -454,7 +456,8 @@ void normalize_runs(const RunsTask& task) {
     for (int64_t r = 0; r < task.runs; ++r) {
       const int64_t run = group + r * task.pitch;
       AffineCursor cursor(*task.affine, task.first_index + run);
-      Output<T> output(task.finish, task.y, task.first_index + run, depth);
+      const int64_t begin = task.first_index + run;
+      Output<T> output(task.finish, task.y, begin, task.runs == 1 ? end : begin + depth, depth);
       output.apply(x + run, depth, map, *task.affine, cursor);
     }
   }
@@ -470,7 +473,7 @@ void run_moments(const void* x, int64_t first_index, int64_t count, double* mean
 template <class T>
 void apply_run(const RunsTask& task, double mean, double variance) {
   AffineCursor cursor(*task.affine, task.first_index);
-  Output<T> output(task.finish, task.y, task.first_index, 0);
+  Output<T> output(task.finish, task.y, task.first_index, task.first_index + task.depth, 0);
   output.apply(static_cast<const T*>(task.x) + task.first_index, task.depth,
                map_of(statistics_of<Compute<T>>(mean, variance), *task.rule), *task.affine, cursor);
 }

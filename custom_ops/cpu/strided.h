@@ -71,9 +71,9 @@ void normalize_strided(const StridedTask& task) {
           normalized * value<T>(from.scale, group.scale + at.scale) + value<T>(from.bias, group.bias + at.bias);
       const Compute<T> narrowed = static_cast<Compute<T>>(result);
       const int64_t index = group.x + at.x;
-      const bool done =
-          straight<T>(task.finish, from.y, index, [&](const auto& sink) { sink.put(broadcast(narrowed), 0, Part{1}); });
-      if (!done) task.finish->run(*task.finish, &narrowed, index, 1, 1, 0, from.y);
+      const bool done = straight<T>(task.finish, from.y, index, {},
+                                    [&](const auto& sink) { sink.put(broadcast(narrowed), 0, Part{1}); });
+      if (!done) task.finish->run(*task.finish, &narrowed, index, 1, {}, 0, from.y);
     }
   }
 }

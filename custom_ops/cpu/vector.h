@@ -292,11 +292,17 @@ inline Vector<double> zip_low(Vector<double> a, Vector<double> b) { return __bui
 inline Vector<double> zip_high(Vector<double> a, Vector<double> b) { return __builtin_shufflevector(a, b, 1, 3); }
 #endif
 
-/// Asks for `count` elements, which need not exist, to be in the second-level cache soon.
+/// Where element `index` stands, which needs not exist: no pointer arithmetic.
 template <class T>
-inline void prefetch(const T* from, int64_t count) {
+[[gnu::always_inline]] inline const void* place(const void* base, int64_t index) {
+  return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(base) + index * static_cast<int64_t>(sizeof(T)));
+}
+
+/// Asks for `count` elements from element `index` on, which need not exist, to be in the second-level cache soon.
+template <class T>
+inline void prefetch(const T* base, int64_t index, int64_t count) {
   constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-  for (int64_t i = 0; i < count; i += line) __builtin_prefetch(from + i, 0, 2);
+  for (int64_t i = 0; i < count; i += line) __builtin_prefetch(place<T>(base, index + i), 0, 2);
 }
 
 template <class C>

@@ -357,7 +357,7 @@ bool activates_everywhere(Activation activation) {
   finish.run = run;
   finish.x = x.data();
   std::copy(std::begin(parameters), std::end(parameters), finish.parameters);
-  run(finish, x.data(), 0, static_cast<int64_t>(x.size()), 0, 0, y.data());
+  run(finish, x.data(), 0, static_cast<int64_t>(x.size()), {}, 0, y.data());
   bool good = std::isnan(y.back());
   for (size_t i = 0; i + 1 < x.size(); ++i) {
     // At infinity its limit.
