@@ -41,11 +41,13 @@ struct LongRows {
   int64_t rest;
 };
 
-/// Rows of one or two whole vectors, whose sums and maps stay in registers. Not so the columns that are left of wider
-/// rows: into which blocks these are cut must not change a column's last bit.
+/// Rows of up to so many whole vectors have their sums in registers.
+constexpr int64_t most_narrow = 4;
+
+/// Not so the columns that are left of wider rows: into which blocks these are cut must not change a column's last bit.
 inline bool are_narrow(const ColumnsTask& task, int64_t vector_columns) {
   const bool whole = task.groups * task.depth == task.pitch;
-  return whole && (task.pitch == vector_columns || task.pitch == 2 * vector_columns);
+  return whole && task.pitch % vector_columns == 0 && task.pitch <= most_narrow * vector_columns;
 }
 
 inline LongRows long_rows(const ColumnsTask& task, int64_t vector_columns) {
@@ -142,28 +144,29 @@ inline void add_four_rows(const T* x, int64_t pitch, int64_t width, const Column
   });
 }
 
-/// Narrow rows, column of vectors by column of vectors. Several sums keep enough additions in flight.
-template <class T>
-inline void add_narrow_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, const Columns<Compute<T>>& shift,
-                            Columns<Compute<T>>& first, Columns<Compute<T>>& second) {
+/// Rows of a few whole vectors. Several sums keep enough additions in flight: of as many rows as it takes.
+template <int64_t vectors, class T>
+inline void add_narrow_rows(const T* x, int64_t rows, const Columns<Compute<T>>& shift, Columns<Compute<T>>& first,
+                            Columns<Compute<T>>& second) {
   using C = Compute<T>;
-  for (int64_t c = 0; c < width; c += lanes<C>) {
-    const Vector<C> k = load(shift + c);
-    Sums<C> s0, s1, s2, s3;
-    const T* from = x + c;
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4, from += 4 * pitch) {
-      s0.add(load(from) - k);
-      s1.add(load(from + pitch) - k);
-      s2.add(load(from + 2 * pitch) - k);
-      s3.add(load(from + 3 * pitch) - k);
-    }
-    for (; r < rows; ++r, from += pitch) s0.add(load(from) - k);
-    s0.add(s1);
-    s2.add(s3);
-    s0.add(s2);
-    store(s0.first, first + c);
-    store(s0.second, second + c);
+  constexpr int64_t width = vectors * lanes<C>;
+  constexpr int64_t once = vectors < 4 ? 4 / vectors * vectors : vectors;
+  Vector<C> k[vectors];
+  for (int64_t v = 0; v < vectors; ++v) k[v] = load(shift + v * lanes<C>);
+  Sums<C> sums[once];
+  const int64_t count = rows * width;
+  int64_t i = 0;
+  for (; i + once * lanes<C> <= count; i += once * lanes<C>) {
+#pragma GCC unroll 8
+    for (int64_t v = 0; v < once; ++v) sums[v].add(load(x + i + v * lanes<C>) - k[v % vectors]);
+  }
+  for (; i < count; i += width) {
+    for (int64_t v = 0; v < vectors; ++v) sums[v].add(load(x + i + v * lanes<C>) - k[v]);
+  }
+  for (int64_t v = 0; v < vectors; ++v) {
+    for (int64_t s = v + vectors; s < once; s += vectors) sums[v].add(sums[s]);
+    store(sums[v].first, first + v * lanes<C>);
+    store(sums[v].second, second + v * lanes<C>);
   }
 }
 
@@ -224,7 +227,20 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
     for (int64_t begin = 0; begin < shape.rows; begin += rows_per_flush) {
       const int64_t end = smaller(begin + rows_per_flush, shape.rows);
       if (narrow) {
-        add_narrow_rows(x + begin * shape.pitch, end - begin, shape.pitch, shape.width, shift, first, second);
+        const T* const from = x + begin * shape.pitch;
+        switch (shape.width / lanes<C>) {
+          case 1:
+            add_narrow_rows<1>(from, end - begin, shift, first, second);
+            break;
+          case 2:
+            add_narrow_rows<2>(from, end - begin, shift, first, second);
+            break;
+          case 3:
+            add_narrow_rows<3>(from, end - begin, shift, first, second);
+            break;
+          default:
+            add_narrow_rows<most_narrow>(from, end - begin, shift, first, second);
+        }
       } else {
         clear(first.values, shape.width + lanes<C>);
         clear(second.values, shape.width + lanes<C>);
