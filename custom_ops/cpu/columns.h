@@ -144,10 +144,11 @@ inline void add_four_rows(const T* x, int64_t pitch, int64_t width, const Column
   });
 }
 
-/// Rows of a few whole vectors. Several sums keep enough additions in flight: of as many rows as it takes.
+/// Of `rows` rows of a few whole vectors, of `left` that are summed from x on. Several sums keep enough additions in
+/// flight: of as many rows as it takes.
 template <int64_t vectors, class T>
-inline void add_narrow_rows(const T* x, int64_t rows, const Columns<Compute<T>>& shift, Columns<Compute<T>>& first,
-                            Columns<Compute<T>>& second) {
+inline void add_narrow_rows(const T* x, int64_t rows, int64_t left, const Columns<Compute<T>>& shift,
+                            Columns<Compute<T>>& first, Columns<Compute<T>>& second) {
   using C = Compute<T>;
   constexpr int64_t width = vectors * lanes<C>;
   constexpr int64_t once = vectors < 4 ? 4 / vectors * vectors : vectors;
@@ -155,8 +156,10 @@ inline void add_narrow_rows(const T* x, int64_t rows, const Columns<Compute<T>>&
   for (int64_t v = 0; v < vectors; ++v) k[v] = load(shift + v * lanes<C>);
   Sums<C> sums[once];
   const int64_t count = rows * width;
+  const int64_t fetched = left * width - summed_ahead<T>;
   int64_t i = 0;
   for (; i + once * lanes<C> <= count; i += once * lanes<C>) {
+    if (i < fetched) prefetch(x, i + summed_ahead<T>, once * lanes<C>);
 #pragma GCC unroll 8
     for (int64_t v = 0; v < once; ++v) sums[v].add(load(x + i + v * lanes<C>) - k[v % vectors]);
   }
@@ -230,16 +233,16 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
         const T* const from = x + begin * shape.pitch;
         switch (shape.width / lanes<C>) {
           case 1:
-            add_narrow_rows<1>(from, end - begin, shift, first, second);
+            add_narrow_rows<1>(from, end - begin, shape.rows - begin, shift, first, second);
             break;
           case 2:
-            add_narrow_rows<2>(from, end - begin, shift, first, second);
+            add_narrow_rows<2>(from, end - begin, shape.rows - begin, shift, first, second);
             break;
           case 3:
-            add_narrow_rows<3>(from, end - begin, shift, first, second);
+            add_narrow_rows<3>(from, end - begin, shape.rows - begin, shift, first, second);
             break;
           default:
-            add_narrow_rows<most_narrow>(from, end - begin, shift, first, second);
+            add_narrow_rows<most_narrow>(from, end - begin, shape.rows - begin, shift, first, second);
         }
       } else {
         clear(first.values, shape.width + lanes<C>);

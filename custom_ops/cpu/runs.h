@@ -68,13 +68,20 @@ struct Sums {
 /// Elements summed in the compute type before a flush to double.
 constexpr int64_t run_per_flush = 4096;
 
-/// Several sums keep enough additions in flight.
+/// How far ahead of the sums X is fetched: what a layer before it wrote may have left all caches. Only within what is
+/// summed: another thread may be writing behind it, where Y is in X's place.
 template <class T>
-inline Sums<Compute<T>> shifted_sums(const T* x, int64_t count, Compute<T> shift) {
+constexpr int64_t summed_ahead = (4 << 10) / static_cast<int64_t>(sizeof(T));
+
+/// Of `count` elements, of `left` that are summed from x on. Several sums keep enough additions in flight.
+template <class T>
+inline Sums<Compute<T>> shifted_sums(const T* x, int64_t count, int64_t left, Compute<T> shift) {
   using C = Compute<T>;
   Sums<C> s0, s1, s2, s3;
+  const int64_t fetched = left - summed_ahead<T>;
   int64_t i = 0;
   for (; i + 4 * lanes<C> <= count; i += 4 * lanes<C>) {
+    if (i < fetched) prefetch(x, i + summed_ahead<T>, 4 * lanes<C>);
     s0.add(load(x + i) - shift);
     s1.add(load(x + i + lanes<C>) - shift);
     s2.add(load(x + i + 2 * lanes<C>) - shift);
@@ -144,7 +151,8 @@ inline Statistics<Compute<T>> runs_statistics(const T* x, int64_t runs, int64_t 
     for (int64_t r = 0; r < runs; ++r) {
       for (int64_t begin = 0; begin < depth; begin += run_per_flush) {
         const T* from = x + r * pitch + begin;
-        const Sums<C> sums = shifted_sums(from, smaller(run_per_flush, depth - begin), result.shift);
+        const int64_t left = depth - begin;
+        const Sums<C> sums = shifted_sums(from, smaller(run_per_flush, left), left, result.shift);
         first += static_cast<double>(sum_of_lanes<C>(sums.first));
         second += static_cast<double>(sum_of_lanes<C>(sums.second));
       }
@@ -200,7 +208,7 @@ inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, const Rule&
   const V shift = load(anchors) + sums_of_rows<C>(first) * (C(1) / static_cast<C>(sample.elements));
   store(shift, maps.shift);
   for (int64_t r = 0; r < rows; ++r) {
-    const Sums<C> sums = shifted_sums(x + r * depth, depth, maps.shift[r]);
+    const Sums<C> sums = shifted_sums(x + r * depth, depth, depth, maps.shift[r]);
     first[r] = sums.first;
     second[r] = sums.second;
   }
