@@ -38,6 +38,12 @@ constexpr int64_t many_tasks = 8;
 
 int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step; }
 
+/// How many of `count` pieces a task takes, `most` at most: in an even number of tasks of one size, so that threads are
+/// done together.
+int64_t share(int64_t count, int64_t most) {
+  return count <= most ? count : ceiling(count, 2 * ceiling(count, 2 * most));
+}
+
 /// Whether tasks that read `size` bytes twice, `count` of them, find them in this CPU's second-level cache the second
 /// time. What they compute is the same as in segments that all threads share.
 bool stay_cached(int64_t size, int64_t count) {
@@ -282,7 +288,7 @@ void normalize_dense(const Job& job) {
   const int64_t groups = job.view.batch;
   const int64_t depth = job.view.depth;
   if (depth * job.size <= cached_size) {
-    const int64_t groups_per_task = std::max<int64_t>(1, task_size / (depth * job.size));
+    const int64_t groups_per_task = share(groups, std::max<int64_t>(1, task_size / (depth * job.size)));
     parallel(job.executor, job.serial, ceiling(groups, groups_per_task), [&](int64_t task) {
       const int64_t first = task * groups_per_task;
       const int64_t count = std::min(groups_per_task, groups - first);
@@ -377,7 +383,8 @@ void normalize_columns(const Job& job) {
   if (view.outer * groups_per_task * group_bytes <= affordable_size) {
     // Evenly: a narrow last block would cost as much as a wide one.
     const int64_t even = ceiling(view.groups, rectangles);
-    const int64_t samples_per_task = rectangles > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
+    const int64_t most_samples = rectangles > 1 ? 1 : std::max<int64_t>(1, task_size / (sample * job.size));
+    const int64_t samples_per_task = share(view.batch, most_samples);
     parallel(job.executor, job.serial, ceiling(view.batch, samples_per_task) * rectangles, [&](int64_t task) {
       const int64_t first_group = task % rectangles * even;
       const int64_t groups = std::min(even, view.groups - first_group);
