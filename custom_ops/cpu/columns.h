@@ -356,7 +356,9 @@ inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t first, i
     if (varies) {
       for_vectors<C>(width, [&](int64_t c, auto extent) {
         const Vector<C> scale = load(scales + first + c, extent, Vector<C>{});
-        to.put(map(c, extent) * scale + load(biases + first + c, extent, Vector<C>{}), c, extent);
+        // Loaded before the product: compilers contract it with a sum only where no branch is in between.
+        const Vector<C> bias = load(biases + first + c, extent, Vector<C>{});
+        to.put(map(c, extent) * scale + bias, c, extent);
       });
     } else {
       const C scale = *scales, bias = *biases;

@@ -15,6 +15,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cpu/isa.h"
@@ -377,25 +378,39 @@ bool activates_everywhere(Activation activation) {
 
 /// What one column holds is normalized the same whatever others are taken with it: the blocks that columns are cut into
 /// depend on the machine's cache.
-bool columns_stand_alone(int64_t rows, std::mt19937& random) {
+bool columns_stand_alone(int64_t rows, Activation activation, std::mt19937& random) {
   const auto& kernels = onnxnorm::cpu::isa().kernels->elements[static_cast<size_t>(Element::float32)];
   constexpr int64_t pitch = 160;
   std::normal_distribution<float> draw;
-  std::vector<float> x(static_cast<size_t>(rows * pitch)), whole(x.size()), cut(x.size());
-  for (float& value : x) value = draw(random);
-  const float one = 1, zero = 0;
-  const onnxnorm::cpu::Affine affine{&one, &zero, 1, 1, 1, 0};
+  std::vector<float> x(static_cast<size_t>(rows * pitch)), scale(x.size()), bias(x.size());
+  std::vector<float> whole(x.size()), cut(x.size());
+  for (auto* values : {&x, &scale, &bias}) {
+    for (float& value : *values) value = draw(random);
+  }
+  onnxnorm::cpu::Finish finish{};
+  finish.run = kernels.finish[static_cast<size_t>(activation)];
+  finish.x = x.data();
+  finish.parameters[0] = 1;
   const onnxnorm::cpu::Rule rule{1, 0, 1e-3, 0, true};
-  const auto normalize = [&](int64_t column, int64_t width, std::vector<float>& y) {
-    kernels.normalize_columns({x.data(), y.data(), column, 1, rows * pitch, rows, pitch, width, 1, &rule, &affine, {}});
-  };
-  normalize(0, pitch, whole);
   bool good = true;
-  for (const int64_t width : {1, 4, 8, 16, 32, 80}) {
-    for (int64_t column = 0; column < pitch; column += width) normalize(column, width, cut);
-    const bool same = std::memcmp(cut.data(), whole.data(), whole.size() * sizeof(float)) == 0;
-    if (!same) std::printf("%ld rows: %ld columns alone differ\n", static_cast<long>(rows), static_cast<long>(width));
-    good &= same;
+  // One entry for all, for each column, for each row and for each element.
+  for (const auto& [period, inner] :
+       {std::pair<int64_t, int64_t>{1, 1}, {pitch, 1}, {rows, pitch}, {rows * pitch, 1}}) {
+    const onnxnorm::cpu::Affine affine{scale.data(), bias.data(), period, inner, 1, 0};
+    const auto normalize = [&](int64_t column, int64_t width, std::vector<float>& y) {
+      kernels.normalize_columns({x.data(), y.data(), column, 1, rows * pitch, rows, pitch, width, 1, &rule, &affine,
+                                 finish.run ? &finish : nullptr});
+    };
+    normalize(0, pitch, whole);
+    for (const int64_t width : {1, 4, 8, 16, 20, 32, 80}) {
+      for (int64_t column = 0; column < pitch; column += width) normalize(column, width, cut);
+      const bool same = std::memcmp(cut.data(), whole.data(), whole.size() * sizeof(float)) == 0;
+      if (!same) {
+        std::printf("%ld rows, activation %d, %ld entries: %ld columns alone differ\n", static_cast<long>(rows),
+                    static_cast<int>(activation), static_cast<long>(period), static_cast<long>(width));
+      }
+      good &= same;
+    }
   }
   return good;
 }
@@ -418,7 +433,11 @@ int main() {
   for (int a = 0; a < onnxnorm::activation_count; ++a) {
     activates_everywhere(static_cast<Activation>(a)) ? ++passed : ++failed;
   }
-  for (const int64_t rows : {50, 5000}) columns_stand_alone(rows, random) ? ++passed : ++failed;
+  for (const int64_t rows : {50, 5000}) {
+    for (const Activation activation : {Activation::none, Activation::swish}) {
+      columns_stand_alone(rows, activation, random) ? ++passed : ++failed;
+    }
+  }
   for (const Case& test : cases()) {
     int64_t total = 1, scales = 1, biases = 1;
     for (const Dimension& d : test.dimensions) {
