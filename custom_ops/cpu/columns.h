@@ -218,6 +218,9 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
   using C = Compute<T>;
   const LongRows shape = long_rows(task, lanes<C>);
   const bool narrow = are_narrow(task, lanes<C>);
+  const int64_t vectors = shape.width / lanes<C>;
+  // Rows of several vectors have one sum or two for each column instead of four: no more values to any of them.
+  const int64_t most_rows = narrow && vectors > 1 ? rows_per_flush / most_narrow : rows_per_flush;
   const S share = static_cast<S>(1.0 / (static_cast<double>(task.rows) * static_cast<double>(task.depth)));
   Columns<C> shift, first, second;
   Columns<S> group_first, group_second;
@@ -227,11 +230,11 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
     spread_groups(result.shift, task.groups, task.depth, shape.repeat, shift);
     clear(group_first.values, task.groups);
     clear(group_second.values, task.groups);
-    for (int64_t begin = 0; begin < shape.rows; begin += rows_per_flush) {
-      const int64_t end = smaller(begin + rows_per_flush, shape.rows);
+    for (int64_t begin = 0; begin < shape.rows; begin += most_rows) {
+      const int64_t end = smaller(begin + most_rows, shape.rows);
       if (narrow) {
         const T* const from = x + begin * shape.pitch;
-        switch (shape.width / lanes<C>) {
+        switch (vectors) {
           case 1:
             add_narrow_rows<1>(from, end - begin, shape.rows - begin, shift, first, second);
             break;

@@ -415,6 +415,32 @@ bool columns_stand_alone(int64_t rows, Activation activation, std::mt19937& rand
   return good;
 }
 
+/// The variance of columns that hold two values each, for which roundings add up: a sum in float may take so many rows
+/// and no more.
+bool columns_are_accurate(int64_t width, std::mt19937& random) {
+  const auto& kernels = onnxnorm::cpu::isa().kernels->elements[static_cast<size_t>(Element::float32)];
+  constexpr int64_t rows = 8000;
+  std::uniform_real_distribution<float> draw(1, 2);
+  std::vector<float> x(static_cast<size_t>(rows * width));
+  std::vector<double> mean(static_cast<size_t>(width)), variance(mean.size());
+  for (int64_t c = 0; c < width; ++c) {
+    const float magnitude = draw(random);
+    for (int64_t r = 0; r < rows; ++r) x[r * width + c] = random() % 2 ? magnitude : -magnitude;
+  }
+  kernels.column_moments({x.data(), nullptr, 0, 1, rows * width, rows, width, width, 1, nullptr, nullptr, nullptr},
+                         mean.data(), variance.data());
+  double worst = 0;
+  for (int64_t c = 0; c < width; ++c) {
+    double sum = 0;
+    for (int64_t r = 0; r < rows; ++r) sum += x[r * width + c];
+    const double square = static_cast<double>(x[c]) * x[c];
+    worst = std::fmax(worst, std::fabs(variance[c] / (square - sum / rows * sum / rows) - 1));
+  }
+  const bool good = worst < 1e-5;
+  if (!good) std::printf("columns of two values, %ld of them: error %g\n", static_cast<long>(width), worst);
+  return good;
+}
+
 }  // namespace
 
 int main() {
@@ -438,6 +464,7 @@ int main() {
       columns_stand_alone(rows, activation, random) ? ++passed : ++failed;
     }
   }
+  for (int64_t width = 4; width <= 64; width += 4) columns_are_accurate(width, random) ? ++passed : ++failed;
   for (const Case& test : cases()) {
     int64_t total = 1, scales = 1, biases = 1;
     for (const Dimension& d : test.dimensions) {
