@@ -44,7 +44,7 @@ struct LongRows {
 /// Rows of up to so many whole vectors have their sums in registers.
 constexpr int64_t most_narrow = 4;
 
-/// Not so the columns that are left of wider rows: into which blocks these are cut must not change a column's last bit.
+/// Only where a row is taken whole: into which blocks wider ones are cut must not change a column's last bit.
 inline bool are_narrow(const ColumnsTask& task, int64_t vector_columns) {
   const bool whole = task.groups * task.depth == task.pitch;
   return whole && task.pitch % vector_columns == 0 && task.pitch <= most_narrow * vector_columns;
@@ -144,14 +144,14 @@ inline void add_four_rows(const T* x, int64_t pitch, int64_t width, const Column
   });
 }
 
-/// Of `rows` rows of a few whole vectors, of `left` that are summed from x on. Several sums keep enough additions in
-/// flight: of as many rows as it takes.
+/// The sums of `rows` rows of so many whole vectors, the first of `left` that are summed from x on. Rows of few vectors
+/// are taken several at once, each into sums of its own: that keeps enough additions in flight.
 template <int64_t vectors, class T>
 inline void add_narrow_rows(const T* x, int64_t rows, int64_t left, const Columns<Compute<T>>& shift,
                             Columns<Compute<T>>& first, Columns<Compute<T>>& second) {
   using C = Compute<T>;
   constexpr int64_t width = vectors * lanes<C>;
-  constexpr int64_t once = vectors < 4 ? 4 / vectors * vectors : vectors;
+  constexpr int64_t once = most_narrow / vectors * vectors;
   Vector<C> k[vectors];
   for (int64_t v = 0; v < vectors; ++v) k[v] = load(shift + v * lanes<C>);
   Sums<C> sums[once];
@@ -160,7 +160,7 @@ inline void add_narrow_rows(const T* x, int64_t rows, int64_t left, const Column
   int64_t i = 0;
   for (; i + once * lanes<C> <= count; i += once * lanes<C>) {
     if (i < fetched) prefetch(x, i + summed_ahead<T>, once * lanes<C>);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int64_t v = 0; v < once; ++v) sums[v].add(load(x + i + v * lanes<C>) - k[v % vectors]);
   }
   for (; i < count; i += width) {
@@ -370,6 +370,11 @@ inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t first, i
   }
 }
 
+/// The flat index before which the task's last row ends, taken to its whole length.
+inline int64_t end_of(const ColumnsTask& task) {
+  return task.first_index + (task.samples - 1) * task.sample_pitch + task.rows * task.pitch;
+}
+
 /// Rows from flat index `index` of X to the same place of Y, finished. apply(x, first, rows, sink, y_pitch) computes
 /// some of them: `rows` from row `first` on, which stands at x.
 template <class T, class Apply>
@@ -377,7 +382,7 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
                      const Apply& apply) {
   using C = Compute<T>;
   const T* x = static_cast<const T*>(task.x) + index;
-  const int64_t end = task.first_index + (task.samples - 1) * task.sample_pitch + task.rows * task.pitch;
+  const int64_t end = end_of(task);
   const Ahead ahead = pitch == width ? ahead_until<T>(end) : Ahead{pitch, pitch, end};
   const bool done = straight<T>(task.finish, task.y, index, ahead,
                                 [&](const auto& sink) { apply(x, int64_t{0}, rows, sink, pitch); });
@@ -556,6 +561,7 @@ void normalize_tiny_samples(const ColumnsTask& task) {
   spread_affine(*task.affine, task.first_index, size, scale, bias);
   ColumnGroupMaps<C> groups;
   ColumnMaps<C> maps;
+  const Ahead ahead = ahead_until<T>(end_of(task));
   for (int64_t first = 0; first < task.samples; first += most) {
     const int64_t samples = smaller(most, task.samples - first);
     const int64_t index = task.first_index + first * size;
@@ -585,10 +591,9 @@ void normalize_tiny_samples(const ColumnsTask& task) {
         }
       }
     };
-    const int64_t end = task.first_index + task.samples * size;
-    if (straight<T>(task.finish, task.y, index, ahead_until<T>(end), put)) continue;
+    if (straight<T>(task.finish, task.y, index, ahead, put)) continue;
     put(Waiting<C>{values});
-    task.finish->run(*task.finish, values, index, samples * size, ahead_until<T>(end), 0, task.y);
+    task.finish->run(*task.finish, values, index, samples * size, ahead, 0, task.y);
   }
 }
 
