@@ -156,10 +156,10 @@ inline void add_narrow_rows(const T* x, int64_t rows, int64_t left, const Column
   for (int64_t v = 0; v < vectors; ++v) k[v] = load(shift + v * lanes<C>);
   Sums<C> sums[once];
   const int64_t count = rows * width;
-  const int64_t fetched = left * width - summed_ahead<T>;
+  const int64_t last = left * width - summed_ahead<T> - once * lanes<C>;
   int64_t i = 0;
   for (; i + once * lanes<C> <= count; i += once * lanes<C>) {
-    if (i < fetched) prefetch(x, i + summed_ahead<T>, once * lanes<C>);
+    if (i <= last) prefetch(x, i + summed_ahead<T>, once * lanes<C>);
 #pragma GCC unroll 4
     for (int64_t v = 0; v < once; ++v) sums[v].add(load(x + i + v * lanes<C>) - k[v % vectors]);
   }

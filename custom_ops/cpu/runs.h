@@ -68,8 +68,8 @@ struct Sums {
 /// Elements summed in the compute type before a flush to double.
 constexpr int64_t run_per_flush = 4096;
 
-/// How far ahead of the sums X is fetched: what a layer before it wrote may have left all caches. Only within what is
-/// summed: another thread may be writing behind it, where Y is in X's place.
+/// How far ahead of the sums X is fetched: what a layer before wrote may have left all caches. Only within what is
+/// summed: what follows may be another thread's, which is writing there where Y is in X's place.
 template <class T>
 constexpr int64_t summed_ahead = (4 << 10) / static_cast<int64_t>(sizeof(T));
 
@@ -78,10 +78,10 @@ template <class T>
 inline Sums<Compute<T>> shifted_sums(const T* x, int64_t count, int64_t left, Compute<T> shift) {
   using C = Compute<T>;
   Sums<C> s0, s1, s2, s3;
-  const int64_t fetched = left - summed_ahead<T>;
+  const int64_t last = left - summed_ahead<T> - 4 * lanes<C>;
   int64_t i = 0;
   for (; i + 4 * lanes<C> <= count; i += 4 * lanes<C>) {
-    if (i < fetched) prefetch(x, i + summed_ahead<T>, 4 * lanes<C>);
+    if (i <= last) prefetch(x, i + summed_ahead<T>, 4 * lanes<C>);
     s0.add(load(x + i) - shift);
     s1.add(load(x + i + lanes<C>) - shift);
     s2.add(load(x + i + 2 * lanes<C>) - shift);
