@@ -101,19 +101,14 @@ void finish(const Finish& task, const void* values, int64_t index, int64_t count
   using V = Vector<C>;
   const C* from = static_cast<const C*>(values);
   const T* residual = task.residual ? static_cast<const T*>(task.residual) + index : nullptr;
-  T* to = static_cast<T*>(y) + index;
+  const Target<T> target(y, index, ahead);
   const C parameters[] = {static_cast<C>(task.parameters[0]), static_cast<C>(task.parameters[1])};
   const int64_t fetched = further == 0 ? count : count * Function::fetched / 4;
-  const int64_t reach = ahead.end - ahead.written - index;
   for_vectors<C>(count, [&](int64_t i, auto extent) {
     if (i < fetched) __builtin_prefetch(place<T>(task.x, index + ahead.read + further + i), 0, 2);
-    if (i < reach) __builtin_prefetch(to + ahead.written + i, 1, 3);
     V value = load(from + i, extent, V{});
-    if (residual) {
-      __builtin_prefetch(place<T>(residual, ahead.read + i), 0, 2);
-      value += load(residual + i, extent, V{});
-    }
-    store(Function::apply(value, parameters), to + i, extent);
+    if (residual) value += added(residual, i, ahead.read, extent);
+    target.put(Function::apply(value, parameters), i, extent);
   });
 }
 

@@ -234,18 +234,19 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
       const int64_t end = smaller(begin + most_rows, shape.rows);
       if (narrow) {
         const T* const from = x + begin * shape.pitch;
+        const int64_t left = shape.rows - begin;
         switch (vectors) {
           case 1:
-            add_narrow_rows<1>(from, end - begin, shape.rows - begin, shift, first, second);
+            add_narrow_rows<1>(from, end - begin, left, shift, first, second);
             break;
           case 2:
-            add_narrow_rows<2>(from, end - begin, shape.rows - begin, shift, first, second);
+            add_narrow_rows<2>(from, end - begin, left, shift, first, second);
             break;
           case 3:
-            add_narrow_rows<3>(from, end - begin, shape.rows - begin, shift, first, second);
+            add_narrow_rows<3>(from, end - begin, left, shift, first, second);
             break;
           default:
-            add_narrow_rows<most_narrow>(from, end - begin, shape.rows - begin, shift, first, second);
+            add_narrow_rows<most_narrow>(from, end - begin, left, shift, first, second);
         }
       } else {
         clear(first.values, shape.width + lanes<C>);
@@ -317,7 +318,7 @@ inline void apply_rows(const T* x, int64_t rows, int64_t pitch, int64_t width, c
                        const Sink& sink, int64_t y_pitch) {
   using C = Compute<T>;
   int64_t r = 0;
-  for (; width < 128 && r + 4 <= rows; r += 4) {
+  for (; width < wide_row && r + 4 <= rows; r += 4) {
     const T* from = x + r * pitch;
     const Sink to = sink.from(r * y_pitch);
     for_vectors<C>(width, [&](int64_t c, auto extent) {

@@ -40,9 +40,9 @@ int64_t ceiling(int64_t count, int64_t step) { return (count + step - 1) / step;
 
 /// How many of `count` pieces a task takes, `most` at most: in an even number of tasks of one size, so that threads are
 /// done together.
-int64_t share(int64_t count, int64_t most) {
-  return count <= most ? count : ceiling(count, 2 * ceiling(count, 2 * most));
-}
+int64_t even_share(int64_t count, int64_t most) { return ceiling(count, 2 * ceiling(count, 2 * most)); }
+/// The same, but all of them where one task may take them.
+int64_t share(int64_t count, int64_t most) { return count <= most ? count : even_share(count, most); }
 
 /// Whether tasks that read `size` bytes twice, `count` of them, find them in this CPU's second-level cache the second
 /// time. What they compute is the same as in segments that all threads share.
@@ -398,8 +398,7 @@ void normalize_columns(const Job& job) {
     return;
   }
   const int64_t most_rows = std::max(many_rows, segment_size / (std::min(most_groups, view.groups) * group_bytes));
-  // An even number of segments of one size, so that threads are done together.
-  const int64_t rows = ceiling(view.outer, 2 * ceiling(view.outer, 2 * most_rows));
+  const int64_t rows = even_share(view.outer, most_rows);
   const int64_t segments = ceiling(view.outer, rows);
   std::vector<double> counts;
   for (int64_t s = 0; s < segments; ++s) {

@@ -60,6 +60,13 @@ class Target {
   uintptr_t last_;
 };
 
+/// Value i of a residual, of which what is added `read` elements later is fetched.
+template <class T, class Extent>
+inline Vector<Compute<T>> added(const T* residual, int64_t i, int64_t read, Extent extent) {
+  __builtin_prefetch(place<T>(residual, i + read), 0, 2);
+  return load(residual + i, extent, Vector<Compute<T>>{});
+}
+
 /// Finishes values by straight lines before it stores them.
 template <class T, bool has_residual>
 struct Lines {
@@ -82,10 +89,7 @@ struct Lines {
   }
   template <class Extent>
   void put(Vector<C> value, int64_t i, Extent extent) const {
-    if (has_residual) {
-      __builtin_prefetch(place<T>(residual_, i + read_), 0, 2);
-      value += load(residual_ + i, extent, Vector<C>{});
-    }
+    if (has_residual) value += added(residual_, i, read_, extent);
     target_.put(clamp(value < 0 ? value * slope_ : value, low_, high_), i, extent);
   }
 
