@@ -146,8 +146,22 @@ def _overridden(layer: Any, subclasses: tuple[type, ...], base: type) -> tuple[s
         if callable(value) and not name.startswith("__")
     }
     changed = {name for subclass in subclasses for name in vars(subclass)}
-    changed |= {name for name, value in vars(layer).items() if not hasattr(value, _STAND_IN)}
+    changed |= {
+        name
+        for name, value in vars(layer).items()
+        if not hasattr(value, _STAND_IN) and not _is_own_method(layer, name, value)
+    }
     return tuple(sorted((computing | {"call"}) & changed - _HARMLESS))
+
+
+def _is_own_method(layer: Any, name: str, value: Any) -> bool:
+    """Whether an attribute of a layer object is a method of its class, bound to the object.
+
+    Keras 2 leaves it there when it has saved a SavedModel.
+    """
+    function = getattr(value, "__func__", None)
+    own = getattr(type(layer), name, None)
+    return function is not None and function is own and value.__self__ is layer
 
 
 def stand_in(function: _Callable) -> _Callable:

@@ -246,3 +246,14 @@ def test_docs_name_every_layer() -> None:
             for path in table:
                 name = path.rpartition(".")[2]
                 assert f"{name}`" in text, name
+
+
+def test_own_method_on_the_layer_object_is_no_override() -> None:
+    """Keras 2 leaves it there when it has saved a SavedModel."""
+    layer = tf.keras.layers.LayerNormalization()
+    object.__setattr__(layer, "call", layer.call)
+    assert recognize(layer).overridden == ()  # type: ignore[union-attr] # known
+    other = tf.keras.layers.LayerNormalization()
+    for call in (other.call, lambda x: x):
+        object.__setattr__(layer, "call", call)
+        assert recognize(layer).overridden == ("call",)  # type: ignore[union-attr] # known
