@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+
+# TensorFlow's own default depends on the processor, and without oneDNN its CPU kernels compute
+# fewer forms of convolutions. Subprocesses of the tests inherit the variable.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _ROOT = str(Path(__file__).resolve().parents[1])
 _NOT_INSTALLED = frozenset({"models", "tests", "tools"})

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import nox
@@ -98,6 +98,9 @@ ONNXRUNTIMES = {
     "1.32": "1.32.0",
 }
 
+# The tests set TF_ENABLE_ONEDNN_OPTS=1 themselves where it is not set.
+WITHOUT_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+TABLE_OF_LAYERS = ROOT / "tests" / "conversion" / "test_builtin_layers.py"
 NATIVE_TESTS = ROOT / "tests" / "custom_ops"
 CPP_SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 
@@ -160,6 +163,8 @@ def tests_tfa(session: nox.Session) -> None:
     extra = (*DATA, *TFA_NETWORKS)
     _require(session, *BASE, *TFA, *TESTING, *REPORTS, without_dependencies=extra)
     _pytest(session)
+    if not session.posargs:
+        _pytest(session, "-n", "2", str(TABLE_OF_LAYERS), env=WITHOUT_ONEDNN)
 
 
 @nox.session(python=KERAS3_PYTHON, requires=["build"])
@@ -168,6 +173,8 @@ def tests_keras3(session: nox.Session) -> None:
     extra = (*DATA, *KERAS3_NETWORKS)
     _require(session, *BASE, *KERAS3, *TESTING, *REPORTS, without_dependencies=extra)
     _pytest(session)
+    if not session.posargs:
+        _pytest(session, "-n", "2", str(TABLE_OF_LAYERS), env=WITHOUT_ONEDNN)
 
 
 @nox.session(python=PYTHONS, requires=["build"])
@@ -256,7 +263,7 @@ def large(session: nox.Session) -> None:
     session.notify("tests_keras3", posargs=["pytest", "-m", "large"])
 
 
-def _pytest(session: nox.Session, *selection: str) -> None:
+def _pytest(session: nox.Session, *selection: str, env: Mapping[str, str] | None = None) -> None:
     """Install the wheel, then run the selected tests or all but the native ones.
 
     Or the command after ``--``.
@@ -271,7 +278,7 @@ def _pytest(session: nox.Session, *selection: str) -> None:
     session.chdir(ROOT / "build")
     configuration = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT))
     all_others = ("-n", "2", str(ROOT / "tests"), f"--ignore={NATIVE_TESTS}")
-    session.run("pytest", *configuration, *(selection or all_others))
+    session.run("pytest", *configuration, *(selection or all_others), env=env)
 
 
 def _require(

@@ -262,7 +262,12 @@ BOTH: tuple[Row, ...] = (
         a(6, 3, strides=2, padding="same"),
         a(6, 3, strides=2, output_padding=1, use_bias=False),
         a(6, 3, strides=3),
+    ),
+    *rows(
+        "Conv1DTranspose",
+        SEQUENCE,
         a(6, 3, dilation_rate=2),
+        needs_onednn=("Keras 2", "Keras 3"),
     ),
     *rows("Conv1DTranspose", ANY_SEQUENCE, a(6, 3, strides=2, padding="same"), a(6, 2, strides=3)),
     *rows("Conv3DTranspose", ANY_VOLUME, a(4, 3, strides=2, padding="same")),
@@ -275,8 +280,13 @@ BOTH: tuple[Row, ...] = (
         a(6, 3, strides=2, padding="same", output_padding=1),
         a(6, 3, strides=2, padding="same", output_padding=0),
         a(6, 5, strides=3, output_padding=(1, 2), use_bias=False),
+    ),
+    *rows(
+        "Conv2DTranspose",
+        IMAGE,
         a(6, 3, dilation_rate=2),
         a(6, 3, padding="same", dilation_rate=2),
+        needs_onednn=("Keras 3",),
     ),
     *rows(
         "Conv2DTranspose",
@@ -898,7 +908,12 @@ KERAS_3: tuple[Row, ...] = (
     ),
     *rows("Resizing", x(3, 9, 12, values="image"), a(5, 7, data_format="channels_first")),
     *rows("DepthwiseConv2D", IMAGE, a(2)),
-    *rows("Conv2D", x(4, 8, 9), a(6, 3, data_format="channels_first", padding="same", strides=2)),
+    *rows(
+        "Conv2D",
+        x(4, 8, 9),
+        a(6, 3, data_format="channels_first", padding="same", strides=2),
+        needs_onednn=("Keras 3",),
+    ),
     *rows("MaxPooling2D", x(4, 8, 9), a(3, data_format="channels_first")),
     *rows("Flatten", x(4, dtype="bool", values=(True, False))),
 )

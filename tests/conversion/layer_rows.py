@@ -140,6 +140,7 @@ class Row:
         before: layers between the first input and this one.
         call: how it is called, if not with a tensor or a list of tensors.
         note: what the call adds to the arguments, for the reader.
+        needs_onednn: the worlds whose Keras computes it on a CPU with oneDNN only.
     """
 
     layer: New
@@ -148,6 +149,7 @@ class Row:
     before: tuple[New, ...] = ()
     call: Callable[..., Any] = _all_in_one
     note: str = ""
+    needs_onednn: tuple[str, ...] = ()
 
     def apply(self, inputs: Sequence[Any], name: str) -> Any:
         """The outputs for symbolic inputs."""
