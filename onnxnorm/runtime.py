@@ -18,7 +18,7 @@ from onnxnorm import feeding
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
 from onnxnorm.graph import cpu_target
 from onnxnorm.graph.fusion import in_memory
-from onnxnorm.modelfile import PROTOBUF_LIMIT
+from onnxnorm.modelfile import PROTOBUF_LIMIT, check_before_runtime
 
 try:
     import onnxruntime
@@ -159,6 +159,7 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         asked = list(provider_choice.default() if providers is None else providers)
         source = _source(path_or_bytes)
         name = source if isinstance(source, str) else "model"
+        check_before_runtime(source, _folder_of_external_tensors(options))
         target = cpu_target.of_metadata(in_memory.header_of(source).metadata, name)
         if target is not None:
             cpu_kind.check(target, name)
@@ -266,10 +267,7 @@ def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | by
         if len(content) > PROTOBUF_LIMIT:
             raise ModelFileError(_TOO_LARGE)
         return content
-    path = os.fspath(model)
-    if not Path(path).is_file():
-        raise ModelFileError(f"{path}: no such model file")
-    return path
+    return os.fspath(model)
 
 
 @contextmanager
@@ -277,10 +275,7 @@ def _external_tensors_in(
     options: onnxruntime.SessionOptions, folder: Path | None, shared: bool
 ) -> Iterator[None]:
     """Tells the folder of external tensors, in options that the caller shares for a while only."""
-    try:
-        before = options.get_session_config_entry(_FOLDER_OPTION)
-    except RuntimeError:  # not set
-        before = ""
+    before = _folder_of_external_tensors(options)
     if folder:
         options.add_session_config_entry(_FOLDER_OPTION, str(folder))
     try:
@@ -288,6 +283,14 @@ def _external_tensors_in(
     finally:
         if folder and shared:
             options.add_session_config_entry(_FOLDER_OPTION, before)
+
+
+def _folder_of_external_tensors(options: onnxruntime.SessionOptions) -> str:
+    """The folder where the options say that external tensors of a model in memory lie."""
+    try:
+        return str(options.get_session_config_entry(_FOLDER_OPTION))
+    except RuntimeError:  # not set
+        return ""
 
 
 def _installed() -> tuple[int, ...]:

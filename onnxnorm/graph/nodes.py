@@ -87,9 +87,11 @@ def set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
 
 def keep_only(field: Any, condition: Callable[[Any], bool]) -> None:
     """Removes from a repeated field of a message what does not meet the condition."""
-    # One by one: putting back those that stay would copy them.
-    for index in reversed([i for i, entry in enumerate(field) if not condition(entry)]):
-        del field[index]
+    # Sorting moves the entries, of which none is copied, and keeps those that stay in order.
+    kept = sum(map(bool, map(condition, field)))
+    if kept < len(field):
+        field.sort(key=lambda entry: not condition(entry))
+        del field[kept:]
 
 
 def copy_fields(

@@ -256,10 +256,14 @@ def test_a_handler_from_c_is_left_alone(onnxnorm_cli, monkeypatch):
         replaced.append(number)
         return own(number, handler)
 
-    found = {signal.SIGINT: signal.getsignal(signal.SIGINT), signal.SIGTERM: None}
-    monkeypatch.setattr(signal, "getsignal", found.__getitem__)
+    found = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_IGN}
+    monkeypatch.setattr(signal, "getsignal", found.get)
     monkeypatch.setattr(signal, "signal", replace)
-    assert onnxnorm_cli("--version").status == 0
+    before = own(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert onnxnorm_cli("--version").status == 0
+    finally:
+        own(signal.SIGINT, before)
     assert replaced == [signal.SIGINT, signal.SIGINT]
 
 
