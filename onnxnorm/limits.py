@@ -13,8 +13,9 @@ from __future__ import annotations
 FUNCTION_DEPTH = 100
 """Calls within calls of a model's functions."""
 
-FUNCTION_NODES = 250_000
-"""Nodes that take the place of all calls of a model's functions once these are inlined."""
+FUNCTION_NODES = 50_000
+"""Nodes that take the place of all calls of a model's functions once these are inlined, which ONNX
+Runtime does in a time that grows with the square of their number."""
 
 SHARED_DATA = 8
 """How often the bytes of a data file may be used by tensors that share them."""

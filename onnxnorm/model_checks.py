@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -68,7 +68,7 @@ def _checked(part: Any, whole: bool, in_function: bool) -> list[_Key]:
     """Checks a part of the model and returns the operators of its nodes, inner ones too."""
     operators = []
     for message in _messages(part):
-        for field in _fields(type(message)).texts:
+        for field in _fields(message.DESCRIPTOR).texts:
             _check_text(message, field)
         if isinstance(message, onnx.NodeProto):
             operators.append((_domain(message), message.op_type, getattr(message, "overload", "")))
@@ -156,7 +156,7 @@ def _messages(message: Any) -> Iterator[Any]:
     while waiting:
         message = waiting.pop()
         yield message
-        fields = _fields(type(message))
+        fields = _fields(message.DESCRIPTOR)
         for field in fields.single:
             if message.HasField(field):
                 waiting.append(getattr(message, field))
@@ -183,8 +183,8 @@ def _is_repeated(field: Any) -> bool:
 
 
 @cache
-def _fields(kind: Hashable) -> _Fields:
-    return _Fields(kind.DESCRIPTOR)  # type: ignore[attr-defined] # protobuf sets it
+def _fields(descriptor: Any) -> _Fields:
+    return _Fields(descriptor)
 
 
 def _key(function: onnx.FunctionProto) -> _Key:

@@ -21,6 +21,7 @@ DEBUG_VARIABLE = "ONNXNORM_DEBUG"
 _WIDTH_OF_A_PIPE = 200
 _GAP = 2
 _NARROW = 14
+_LONGEST_COMPLAINT = 4000
 # Controls, formats, surrogates, and ends of lines and of paragraphs.
 _OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
@@ -38,6 +39,9 @@ def complain(message: str) -> None:
         console = Console(stderr=True)
         console.print("onnxnorm: error:", style="bold red", end=" ")
         line = visible(" ".join(message.split()))
+        if len(line) > _LONGEST_COMPLAINT:
+            half = _LONGEST_COMPLAINT // 2
+            line = f"{line[:half]} … {line[-half:]}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
         sys.stderr.flush()
 
