@@ -37,13 +37,14 @@ def complain(message: str) -> None:
     """Prints one line on stderr, whatever the message; nothing where stderr takes none."""
     with suppress(OSError, ValueError):
         console = Console(stderr=True)
-        console.print("onnxnorm: error:", style="bold red", end=" ")
+        with console.capture() as head:
+            console.print("onnxnorm: error:", style="bold red", end=" ")
         line = visible(" ".join(message.split()))
         if len(line) > _LONGEST_COMPLAINT:
             half = _LONGEST_COMPLAINT // 2
             line = f"{line[:half]} … {line[-half:]}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-        sys.stderr.flush()
+        # Rich would end the process where nobody reads.
+        print(f"{head.get()}{line}", file=sys.stderr, flush=True)
 
 
 def visible(text: str) -> str:
