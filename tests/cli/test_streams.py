@@ -16,30 +16,20 @@ import pytest
 import onnxnorm
 
 PATH = os.pathsep.join([str(Path(onnxnorm.__file__).parents[1]), *sys.path[1:]])
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-
-
-def usual_signals() -> None:
-    for name in SIGNALS:
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def start(
     *arguments: object,
-    prepare: Callable[[], object] = lambda: None,
+    prepare: Callable[[], object] | None = None,
     environment: Mapping[str, str] | None = None,
     **options: Any,
 ) -> subprocess.Popen[str]:
-    """``onnxnorm`` in a process with the usual signals, whatever the tests were started with."""
-
-    def before() -> None:
-        usual_signals()
-        prepare()
+    """``onnxnorm`` in a process of its own, in which ``prepare`` runs first."""
 
     return subprocess.Popen(
         [sys.executable, "-m", "onnxnorm", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": PATH, **(environment or {})},
-        preexec_fn=before,
+        preexec_fn=prepare,
         text=True,
         errors="surrogateescape",
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
