@@ -1,4 +1,4 @@
-"""Where the tests find the project's own packages, and the signals that they expect."""
+"""Where the tests find the project's own packages, and the surroundings that they expect."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from types import ModuleType
 import pytest
 
 _ROOT = str(Path(__file__).resolve().parents[1])
+_OF_TERMINALS = (
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TERMINAL_WIDTH", "PY_COLORS"),
+    *("TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS", "ONNXNORM_DEBUG"),
+)
 _NOT_INSTALLED = frozenset({"models", "tests", "tools"})
 
 
@@ -30,6 +34,13 @@ class _CheckoutFinder(MetaPathFinder):
 
 
 sys.meta_path.insert(0, _CheckoutFinder())
+
+
+@pytest.fixture(autouse=True)
+def usual_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours and widths are those of a pipe, whatever a runner of tests asks for."""
+    for name in _OF_TERMINALS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 READER_GONE = 141
 """Exit status where the reader of a pipe is gone: 128 and the number of SIGPIPE, as shells tell."""
@@ -34,10 +35,17 @@ def prepare() -> str:
     return ""
 
 
+def complain(line: str) -> None:
+    """Prints a line on stderr, where that is possible."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _silence(sys.stderr)
+
+
 def say(reason: str) -> None:
     """Prints an error line where nothing else of the command line is loaded."""
-    with suppress(OSError, ValueError):
-        print(f"onnxnorm: error: {reason}", file=sys.stderr, flush=True)
+    complain(f"onnxnorm: error: {reason}")
 
 
 def finish(status: int) -> int:
@@ -50,10 +58,13 @@ def finish(status: int) -> int:
         if status < 2:
             say(f"cannot write to stdout: {error.strerror or error}")
             status = 2
-    except ValueError:  # closed meanwhile
-        return status
     else:
         return status
-    # Python would complain once more when it flushes stdout at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _silence(sys.stdout)
     return status
+
+
+def _silence(stream: TextIO) -> None:
+    """Python would fail once more when it flushes the stream at exit, and tell it in its way."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

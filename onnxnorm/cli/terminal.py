@@ -8,7 +8,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from rich.cells import cell_len
@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+
+from onnxnorm.cli import streams
 
 DEBUG_VARIABLE = "ONNXNORM_DEBUG"
 _WIDTH_OF_A_PIPE = 200
@@ -34,17 +36,15 @@ def debugging() -> bool:
 
 
 def complain(message: str) -> None:
-    """Prints one line on stderr, whatever the message; nothing where stderr takes none."""
-    with suppress(OSError, ValueError):
-        console = Console(stderr=True)
-        with console.capture() as head:
-            console.print("onnxnorm: error:", style="bold red", end=" ")
-        line = visible(" ".join(message.split()))
-        if len(line) > _LONGEST_COMPLAINT:
-            half = _LONGEST_COMPLAINT // 2
-            line = f"{line[:half]} … {line[-half:]}"
-        # Rich would end the process where nobody reads.
-        print(f"{head.get()}{line}", file=sys.stderr, flush=True)
+    """Prints one line on stderr, whatever the message."""
+    console = Console(stderr=True)
+    with console.capture() as head:  # Rich itself ends the process where nobody reads
+        console.print("onnxnorm: error:", style="bold red", end=" ")
+    line = visible(" ".join(message.split()))
+    if len(line) > _LONGEST_COMPLAINT:
+        half = _LONGEST_COMPLAINT // 2
+        line = f"{line[:half]} … {line[-half:]}"
+    streams.complain(f"{head.get()}{line}")
 
 
 def visible(text: str) -> str:
@@ -173,7 +173,7 @@ def _quiet_libraries() -> Iterator[Console]:
         os.fdopen(os.dup(2), "w") as stderr,
         _output_to(os.dup(2) if debugging() else os.open(os.devnull, os.O_WRONLY)),
     ):
-        yield Console(file=stderr)
+        yield Console(file=stderr, force_terminal=stderr.isatty())
 
 
 @contextmanager
@@ -198,6 +198,7 @@ def _output_to(descriptor: int) -> Iterator[None]:
 
 
 def _stdout() -> Console:
+    if sys.stdout.isatty():
+        return Console()
     # A pipe has no width; rich would take 80 columns and fold.
-    fixed = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
-    return Console(width=fixed)
+    return Console(width=_WIDTH_OF_A_PIPE, height=_WIDTH_OF_A_PIPE)

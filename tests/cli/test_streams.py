@@ -238,3 +238,14 @@ def test_signals_that_the_parent_ignores_stay_ignored(
     process.send_signal(other)
     assert ended(process)[0] == 128 + other
     assert not list(folder.glob("onnxnorm-*"))
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_colours_that_are_asked_for_draw_no_bar_into_a_pipe(
+    norm_file: Path, tmp_path: Path, variable: str
+) -> None:
+    environment = {variable: "1", "TERM": "xterm", "COLUMNS": "30"}
+    fast = tmp_path / "fast.onnx"
+    status, out, err = ended(start("optimize", norm_file, "-o", fast, environment=environment))
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1].startswith(f"{fast}: ")
