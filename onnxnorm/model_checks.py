@@ -18,6 +18,9 @@ from onnxnorm.errors import ModelFileError
 from onnxnorm.external_tensors import byte_size, is_external
 from onnxnorm.limits import FUNCTION_DEPTH, FUNCTION_NODES
 
+_ATTRIBUTE_TYPES = frozenset(onnx.AttributeProto.AttributeType.values()) - {
+    onnx.AttributeProto.UNDEFINED
+}
 _COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 _NUMBERS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 # Domain, name and overload.
@@ -34,8 +37,9 @@ def check(model: onnx.ModelProto, name: str, whole: bool) -> None:
 
     Raises:
         ModelFileError: a name that is not text; a function that is there twice, calls itself or
-            stands for too many nodes; a reference to an attribute outside a function; a tensor
-            with a negative dimension, or with other data than its shape and element type say.
+            stands for too many nodes; an attribute of an unknown type, or a reference to one
+            outside a function; a tensor with a negative dimension, or with other data than its
+            shape and element type say.
     """
     functions = list(model.functions)
     try:
@@ -72,8 +76,7 @@ def _checked(part: Any, whole: bool, in_function: bool) -> list[_Key]:
             _check_text(message, field)
         if isinstance(message, onnx.NodeProto):
             operators.append((_domain(message), message.op_type, getattr(message, "overload", "")))
-            if not in_function:
-                _check_references(message)
+            _check_attributes(message, in_function)
         elif isinstance(message, onnx.TensorProto):
             _check_tensor(message, whole)
     return operators
@@ -89,9 +92,14 @@ def _check_text(message: Any, field: str) -> None:
             raise ModelFileError(f"{kind} {field} {bytes(text[:80])!r} is not text in UTF-8")
 
 
-def _check_references(node: onnx.NodeProto) -> None:
+def _check_attributes(node: onnx.NodeProto, in_function: bool) -> None:
     for attribute in node.attribute:
-        if attribute.ref_attr_name:
+        if attribute.type not in _ATTRIBUTE_TYPES:
+            raise ModelFileError(
+                f"node {node.name!r} ({node.op_type}): attribute {attribute.name!r} has type "
+                f"{attribute.type}, which ONNX does not know"
+            )
+        if attribute.ref_attr_name and not in_function:
             raise ModelFileError(
                 f"node {node.name!r} ({node.op_type}): attribute {attribute.name!r} refers to "
                 f"{attribute.ref_attr_name!r} of a function, and the node is in none"

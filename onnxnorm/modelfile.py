@@ -68,7 +68,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
 def written(path: str | os.PathLike[str]) -> list[Path]:
     """Paths of what `save` can write."""
     file = Path(path)
-    return [file, _data_file(file)]
+    return [file, _data_file(Path(os.path.realpath(file)))]
 
 
 def check_before_runtime(source: str | bytes, folder: str | os.PathLike[str] = "") -> None:
@@ -299,7 +299,7 @@ def _varint(stream: BinaryIO) -> int | None:
 
 
 def _data_file(file: Path) -> Path:
-    return file.with_name(f"{file.name}.data")
+    return Path(f"{file}.data")
 
 
 def _tensor_bytes(model: onnx.ModelProto) -> int:

@@ -13,8 +13,11 @@ Attributes = dict[str, Any]
 
 
 def attributes_of(node: onnx.NodeProto) -> Attributes:
-    """The node's attributes as Python values."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    """The node's attributes as Python values; ``"@name"`` for one of the function it stands in."""
+    return {
+        a.name: f"@{a.ref_attr_name}" if a.ref_attr_name else helper.get_attribute_value(a)
+        for a in node.attribute
+    }
 
 
 def set_attributes(node: onnx.NodeProto, attributes: Attributes) -> None:

@@ -74,6 +74,13 @@ def reference() -> onnx.NodeProto:
     return node
 
 
+def typed(kind: int) -> onnx.NodeProto:
+    """An attribute of a type that Python does not let one set."""
+    node = helper.make_node("Relu", ["x"], ["y"], name="typed")
+    node.attribute.add(name="a", i=1).MergeFromString(b"\xa0\x01" + bytes([kind]))
+    return node
+
+
 def branch(*nodes: onnx.NodeProto) -> onnx.NodeProto:
     body = helper.make_graph(
         list(nodes), "b", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
@@ -112,6 +119,8 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     ),
     "twice": (lambda: model_of([call("leaf")], LEAF, LEAF), "function 'f::leaf' is there twice"),
     "reference": (lambda: model_of([reference()]), "node 'leaky' (LeakyRelu): attribute 'alpha'"),
+    "no type": (lambda: model_of([typed(0)]), "node 'typed' (Relu): attribute 'a' has type 0"),
+    "unheard-of type": (lambda: model_of([branch(typed(77))]), "attribute 'a' has type"),
     "reference in a branch": (lambda: model_of([branch(reference())]), "refers to 'slope'"),
     "negative": (
         lambda: with_tensor(dims=[4, -1], data_type=FLOAT, raw_data=b"1234"),
@@ -203,6 +212,15 @@ def test_functions_as_they_should_be(tmp_path: Path) -> None:
     for model in (doubling(13), nested(99), model_of([call("leaf")] * 2000, LEAF)):
         (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
         assert modelfile.load(tmp_path / "m.onnx") == model
+
+
+def test_a_norm_of_a_function_shows_what_it_refers_to(tmp_path: Path) -> None:
+    node = helper.make_node("LayerNormalization", ["a", "a"], ["b"])
+    node.attribute.add(name="epsilon", ref_attr_name="eps", type=onnx.AttributeProto.FLOAT)
+    norm = helper.make_function("f", "N", ["a"], ["b"], [node], OPSETS, ["eps"])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model_of([call("N")], norm).SerializeToString())
+    assert [dict(found.attributes) for found in inspect(path).nodes] == [{"epsilon": "@eps"}]
 
 
 def put_in(message: Any, field: str) -> None:

@@ -134,6 +134,9 @@ def test_a_data_file_of_the_output_is_written_too(
     model_file(tmp_path, "fast.onnx.data")
     assert run("optimize", "m.onnx", "-o", "fast.onnx") == 2
     assert "fast.onnx.data: is read" in capfd.readouterr().err
+    (tmp_path / "link").symlink_to("fast.onnx")
+    assert run("optimize", "m.onnx", "-o", "link") == 2
+    assert "fast.onnx.data: is " in capfd.readouterr().err
     (tmp_path / "m.h5").write_bytes(b"?")
     assert run("convert", "m.h5", "-o", "o.onnx", "--report", "o.onnx.data") == 2
     assert "as another output too" in capfd.readouterr().err
