@@ -68,7 +68,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
 def written(path: str | os.PathLike[str]) -> list[Path]:
     """Paths of what `save` can write."""
     file = Path(path)
-    return [file, _data_file(Path(os.path.realpath(file)))]
+    return [file, _data_file(Path(os.path.realpath(file)) if os.path.islink(file) else file)]
 
 
 def check_before_runtime(source: str | bytes, folder: str | os.PathLike[str] = "") -> None:
