@@ -24,6 +24,7 @@ _EXPECTED = "an ONNX file"
 # Of ONNX Runtime's own format, behind the first four bytes.
 _ORT_FORMAT = b"ORTM"
 _SMALL_TENSOR = 1024
+_LONGEST_NAME = 255
 _ALIGNMENT = 4096
 _HEADER_FIELDS: Mapping[int, Any] = {
     onnx.ModelProto.OPSET_IMPORT_FIELD_NUMBER: onnx.OperatorSetIdProto,
@@ -68,10 +69,14 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
 def written(path: str | os.PathLike[str]) -> list[Path]:
     """Paths of what `save` can write."""
     file = Path(path)
-    return [file, _data_file(Path(os.path.realpath(file)) if os.path.islink(file) else file)]
+    data = _data_file(Path(os.path.realpath(file)) if os.path.islink(file) else file)
+    # A model of more than 2 GB has no room beside a name of this length.
+    return [file, data] if len(os.fsencode(data.name)) <= _LONGEST_NAME else [file]
 
 
-def check_before_runtime(source: str | bytes, folder: str | os.PathLike[str] = "") -> None:
+def check_before_runtime(
+    source: str | bytes, folder: str | os.PathLike[str] = "", model_format: str = ""
+) -> None:
     """Refuses what ONNX Runtime, which reads model and external tensors by itself, must not meet.
 
     Models in ONNX Runtime's own format pass: they have neither functions nor external tensors.
@@ -79,11 +84,12 @@ def check_before_runtime(source: str | bytes, folder: str | os.PathLike[str] = "
     Args:
         source: a model's file or its content.
         folder: where external tensors of a content lie; default: the working directory.
+        model_format: ``"ONNX"`` or ``"ORT"``, where the session's options say so.
 
     Raises:
         ModelFileError: the file cannot be read or is damaged, or what `load` refuses.
     """
-    if _is_of_onnxruntime(source):
+    if model_format == "ORT" or (not model_format and _is_of_onnxruntime(source)):
         if isinstance(source, str):
             open_regular(source, "a model file").close()
         return

@@ -321,3 +321,26 @@ def test_what_onnx_writes_is_read(tmp_path: Path, one_file: bool) -> None:
         np.testing.assert_array_equal(numpy_helper.to_array(tensor), arrays[tensor.name])
     (y,) = in_runtime(path).run(None, {"x": np.ones(SHAPE, np.float32)})
     np.testing.assert_array_equal(y, arrays["w"] + 1)
+
+
+def test_the_name_of_a_format_does_not_hide_a_model(folder: Path) -> None:
+    """Where ONNX Runtime is told which format a file has, that is how it is checked."""
+    runtime = pytest.importorskip("onnxnorm.runtime")
+    path = folder / "m.ort"
+    path.write_bytes(model_with(external(location="../secret")).SerializeToString())
+    options = pytest.importorskip("onnxruntime").SessionOptions()
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    with pytest.raises(ModelFileError, match="not in the model's folder"):
+        runtime.InferenceSession(path, ["CPUExecutionProvider"], options)
+
+
+def test_a_model_does_not_look_like_another_format(folder: Path) -> None:
+    """ONNX Runtime knows its own format by four letters in memory, and by the name of a file."""
+    model = model_with(external(location="../secret"))
+    content = bytes([8, 9, 18, 4]) + b"ORTM" + model.SerializeToString()
+    path = folder / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="not in the model's folder"):
+        in_runtime(path)
+    with pytest.raises(ModelFileError, match="ONNX Runtime cannot load it"):
+        content_in_runtime(path)

@@ -226,8 +226,9 @@ def test_names_that_are_too_long(tmp_path: Path, name: str) -> None:
 
 def test_the_longest_name_is_written(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 255)
-    files.write_text("text", path)
-    assert path.read_text() == "text"
+    files.check_outputs(modelfile.written(path))
+    modelfile.save(parsed("y = Neg (x)"), path)
+    assert modelfile.load(path) == parsed("y = Neg (x)")
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
