@@ -54,8 +54,8 @@ def open_regular(path: StrPath, expected: str) -> BinaryIO:
         return stream
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file; {expected} is expected") from error
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # the second for what can be no name
+        raise ModelFileError(f"{path}: cannot be read: {_reason(error)}") from error
 
 
 def exists(path: StrPath) -> bool:
@@ -68,8 +68,8 @@ def exists(path: StrPath) -> bool:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: cannot be read: {_reason(error)}") from error
     return True
 
 
@@ -117,14 +117,14 @@ def destination(path: StrPath) -> Path:
     Raises:
         ModelFileError: no file can be written there.
     """
-    # A link is followed: the file that it names is replaced, not the link.
-    file = Path(os.path.realpath(path))
     try:
+        # A link is followed: the file that it names is replaced, not the link.
+        file = Path(os.path.realpath(path))
         mode = os.lstat(file).st_mode
     except (FileNotFoundError, NotADirectoryError):
         mode = stat.S_IFREG
-    except OSError as error:
-        raise ModelFileError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"cannot write {path}: {_reason(error)}") from error
     if stat.S_ISDIR(mode):
         raise ModelFileError(f"cannot write {path}: it is a directory, name a file in it")
     if not stat.S_ISREG(mode):
@@ -173,6 +173,10 @@ def aside(path: StrPath) -> Iterator[Path]:
         raise ModelFileError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _check_kind(path: StrPath, mode: int, expected: str) -> None:

@@ -94,6 +94,8 @@ def check_before_runtime(
             open_regular(source, "a model file").close()
         return
     name = source if isinstance(source, str) else "model"
+    if name.encode("utf-8", "replace") != name.encode("utf-8", "surrogatepass"):
+        raise ModelFileError(f"{name}: ONNX Runtime takes names in UTF-8 alone: rename the file")
     file = Path(source) if isinstance(source, str) else Path(folder, "model")
     model = outline(source)
     model_checks.check(model, name, whole=False)

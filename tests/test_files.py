@@ -50,3 +50,10 @@ def test_a_link_stays_a_link(tmp_path):
     files.write_text("text", tmp_path / "link")
     assert (tmp_path / "target").read_text() == "text"
     assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_what_can_be_no_name(name):
+    for use in (files.destination, files.exists, lambda path: files.open_regular(path, "a file")):
+        with pytest.raises(ModelFileError, match="cannot"):
+            use(name)

@@ -173,6 +173,7 @@ def test_names_that_are_not_text(norm_file: Path, tmp_path: Path, locale: str) -
     status, out, err = ended(start(*arguments, environment=environment))
     assert (status, err) == (0, "")
     assert shown in out
+    assert "rename the file" in one_line(ended(start("bench", named, environment=environment)))
     for rest in ([f"--{SURROGATE}"], ["--shape", f"{SURROGATE}=1"], ["--against", SURROGATE]):
         one_line(ended(start("bench", norm_file, *rest, environment=environment)))
 
