@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,16 +191,26 @@ def test_streams_of_other_encodings(norm_model: Any, tmp_path: Path, encoding: s
 
 
 @pytest.fixture
-def benchmark(tmp_path: Path, norm_file: Path) -> tuple[object, ...]:
-    """Arguments of a command that takes long and has temporary files meanwhile."""
+def benchmark(norm_file: Path) -> tuple[object, ...]:
+    """Arguments of a command that takes long."""
     pytest.importorskip("onnxruntime")
     return ("bench", norm_file, "--no-optimize", "--rounds", "1000000")
 
 
-def wait_for_temporary_files(process: subprocess.Popen[str], folder: Path) -> None:
-    while not list(folder.glob("onnxnorm-*/*")):
-        assert process.poll() is None
-        time.sleep(0.01)
+@contextmanager
+def working(
+    folder: Path, arguments: tuple[object, ...], **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that has temporary files in a folder; whatever happens, it does not go on."""
+    process = start(*arguments, environment={"TMPDIR": str(folder)}, **options)
+    try:
+        while not list(folder.glob("onnxnorm-*/*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(
@@ -208,14 +220,11 @@ def wait_for_temporary_files(process: subprocess.Popen[str], folder: Path) -> No
 def test_signals_end_it_and_nothing_temporary_stays(
     tmp_path: Path, benchmark: tuple[object, ...], name: str, word: str
 ) -> None:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    process = start(*benchmark, environment={"TMPDIR": str(folder)})
-    wait_for_temporary_files(process, folder)
     number = getattr(signal, name)
-    process.send_signal(number)
-    assert ended(process) == (128 + number, "", f"onnxnorm: error: {word}\n")
-    assert not list(folder.glob("onnxnorm-*"))
+    with working(tmp_path, benchmark) as process:
+        process.send_signal(number)
+        assert ended(process) == (128 + number, "", f"onnxnorm: error: {word}\n")
+    assert not list(tmp_path.glob("onnxnorm-*"))
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM"])
@@ -223,22 +232,16 @@ def test_signals_that_the_parent_ignores_stay_ignored(
     tmp_path: Path, benchmark: tuple[object, ...], name: str
 ) -> None:
     """As ``nohup`` and many runners of tests start it."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
     number = getattr(signal, name)
-    process = start(
-        *benchmark,
-        prepare=lambda: signal.signal(number, signal.SIG_IGN),
-        environment={"TMPDIR": str(folder)},
-    )
-    wait_for_temporary_files(process, folder)
-    process.send_signal(number)
-    time.sleep(0.3)
-    assert process.poll() is None
-    other = signal.SIGTERM if number != signal.SIGTERM else signal.SIGINT
-    process.send_signal(other)
-    assert ended(process)[0] == 128 + other
-    assert not list(folder.glob("onnxnorm-*"))
+    ignore = partial(signal.signal, number, signal.SIG_IGN)
+    with working(tmp_path, benchmark, prepare=ignore) as process:
+        process.send_signal(number)
+        time.sleep(0.3)
+        assert process.poll() is None
+        other = signal.SIGTERM if number != signal.SIGTERM else signal.SIGINT
+        process.send_signal(other)
+        assert ended(process)[0] == 128 + other
+    assert not list(tmp_path.glob("onnxnorm-*"))
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
