@@ -16,7 +16,7 @@ import onnx
 
 from onnxnorm.errors import ModelFileError
 from onnxnorm.external_tensors import byte_size, is_external
-from onnxnorm.limits import FUNCTION_DEPTH, FUNCTION_NODES
+from onnxnorm.limits import FUNCTION_DEPTH, FUNCTION_NODES, NODES_OF_A_CALL
 
 _ATTRIBUTE_TYPES = frozenset(onnx.AttributeProto.AttributeType.values()) - {
     onnx.AttributeProto.UNDEFINED
@@ -151,10 +151,11 @@ def _check_functions(calls: Mapping[_Key, Sequence[_Key]], in_graphs: Sequence[_
     inlined = sum(nodes.get(key, 0) for key in in_graphs)
     # A function that is not called is walked nevertheless.
     most = max(inlined, max(nodes.values(), default=0))
-    if most > FUNCTION_NODES:
+    limit = max(FUNCTION_NODES, NODES_OF_A_CALL * len(in_graphs))
+    if most > limit:
         raise ModelFileError(
             f"its functions stand for {most if most < 10**9 else 'over 10^9'} nodes, and at most "
-            f"{FUNCTION_NODES} are accepted"
+            f"{limit} are accepted"
         )
 
 

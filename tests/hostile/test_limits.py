@@ -209,7 +209,8 @@ def test_tensors_as_they_should_be(tmp_path: Path, fields: dict[str, Any]) -> No
 
 
 def test_functions_as_they_should_be(tmp_path: Path) -> None:
-    for model in (doubling(13), nested(99), model_of([call("leaf")] * 2000, LEAF)):
+    long = function("long", *[helper.make_node("Relu", ["a"], ["b"])] * 60)
+    for model in (doubling(13), nested(99), model_of([call("long")] * 2000, long)):
         (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
         assert modelfile.load(tmp_path / "m.onnx") == model
 
