@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import io
 import json
 import os
 import sys
@@ -37,14 +38,14 @@ def debugging() -> bool:
 
 def complain(message: str) -> None:
     """Prints one line on stderr, whatever the message."""
-    console = Console(stderr=True)
-    with console.capture() as head:  # Rich itself ends the process where nobody reads
-        console.print("onnxnorm: error:", style="bold red", end=" ")
+    head = io.StringIO()  # Rich ends the process by itself where nobody reads stderr
+    console = Console(file=head, force_terminal=sys.stderr.isatty() or None)
+    console.print("onnxnorm: error:", style="bold red", end=" ")
     line = visible(" ".join(message.split()))
     if len(line) > _LONGEST_COMPLAINT:
         half = _LONGEST_COMPLAINT // 2
         line = f"{line[:half]} … {line[-half:]}"
-    streams.complain(f"{head.get()}{line}")
+    streams.complain(f"{head.getvalue()}{line}")
 
 
 def visible(text: str) -> str:
