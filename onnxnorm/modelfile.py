@@ -1,27 +1,30 @@
-"""ONNX files and what is written beside them: read with care, written aside and then renamed."""
+"""ONNX files: read with care, written aside and then renamed."""
 
 from __future__ import annotations
 
+import io
 import os
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import onnx
-import onnx.checker
-import onnx.external_data_helper
 from google.protobuf.message import DecodeError, EncodeError
 
+from onnxnorm import external_tensors, model_checks
 from onnxnorm.errors import ModelFileError
+from onnxnorm.files import aside, destination, open_regular
 from onnxnorm.graph.nodes import copy_fields
 
 PROTOBUF_LIMIT = 2**31 - 1
 # Tensors stay in the file up to here; what else a file holds must fit into the rest.
 INLINE_LIMIT = PROTOBUF_LIMIT - 2**27
+_EXPECTED = "an ONNX file"
+# Of ONNX Runtime's own format, behind the first four bytes.
+_ORT_FORMAT = b"ORTM"
 _SMALL_TENSOR = 1024
+_LONGEST_NAME = 255
 _ALIGNMENT = 4096
 _HEADER_FIELDS: Mapping[int, Any] = {
     onnx.ModelProto.OPSET_IMPORT_FIELD_NUMBER: onnx.OperatorSetIdProto,
@@ -43,16 +46,75 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelPro
             are missing or lie outside the file's folder.
     """
     file = Path(path)
-    model = _parse(file, _read(file))
+    with _opened(file) as stream:
+        model = _parse(str(file), stream.read())
+    model_checks.check(model, str(file), whole=weights)
     if weights:
-        try:
-            onnx.external_data_helper.load_external_data_for_model(model, str(file.parent))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise ModelFileError(
-                f"{file}: cannot read its external tensors: {_first_line(error)}: keep the data "
-                "file that was written with the model in the same folder"
-            ) from error
+        external_tensors.read(model_checks.external_tensors(model), file)
     return model
+
+
+def data_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Paths of the files beside an ONNX file that it says have its external tensors.
+
+    Raises:
+        ModelFileError: no such file, not an ONNX file, or a damaged one.
+    """
+    file = Path(path)
+    if _is_of_onnxruntime(os.fspath(path)):
+        return []
+    return external_tensors.locations(model_checks.external_tensors(outline(file)), file)
+
+
+def written(path: str | os.PathLike[str]) -> list[Path]:
+    """Paths of what `save` can write."""
+    file = Path(path)
+    data = _data_file(Path(os.path.realpath(file)) if os.path.islink(file) else file)
+    # A model of more than 2 GB has no room beside a name of this length.
+    return [file, data] if len(os.fsencode(data.name)) <= _LONGEST_NAME else [file]
+
+
+def check_before_runtime(
+    source: str | bytes, folder: str | os.PathLike[str] = "", model_format: str = ""
+) -> None:
+    """Refuses what ONNX Runtime, which reads model and external tensors by itself, must not meet.
+
+    Models in ONNX Runtime's own format pass: they have neither functions nor external tensors.
+
+    Args:
+        source: a model's file or its content.
+        folder: where external tensors of a content lie; default: the working directory.
+        model_format: ``"ONNX"`` or ``"ORT"``, where the session's options say so.
+
+    Raises:
+        ModelFileError: the file cannot be read or is damaged, or what `load` refuses.
+    """
+    if model_format == "ORT" or (not model_format and _is_of_onnxruntime(source)):
+        if isinstance(source, str):
+            open_regular(source, "a model file").close()
+        return
+    name = source if isinstance(source, str) else "model"
+    if name.encode("utf-8", "replace") != name.encode("utf-8", "surrogatepass"):
+        raise ModelFileError(f"{name}: ONNX Runtime takes names in UTF-8 alone: rename the file")
+    file = Path(source) if isinstance(source, str) else Path(folder, "model")
+    model = outline(source)
+    model_checks.check(model, name, whole=False)
+    external_tensors.check(model_checks.external_tensors(model), file)
+
+
+def outline(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
+    """A model without the raw data of large initializers, which are skipped and not read.
+
+    Args:
+        source: an ONNX file or its content.
+
+    Raises:
+        ModelFileError: no such file, not an ONNX file, or a damaged one.
+    """
+    if isinstance(source, bytes):
+        return _parse("model", _without_raw_data(io.BytesIO(source), "model"))
+    with _opened(source) as stream:
+        return _parse(str(source), _without_raw_data(stream, str(source)))
 
 
 @dataclass(frozen=True)
@@ -105,13 +167,13 @@ def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     Raises:
         ModelFileError: the path cannot be written to, or the model is too large for the format.
     """
-    file = _destination(path)
+    file = destination(path)
     try:
         if _tensor_bytes(model) <= INLINE_LIMIT:
             with aside(file) as temporary, temporary.open("wb") as stream:
                 stream.writelines(_serialized(model))
             return
-        data = file.with_name(f"{file.name}.data")
+        data = _data_file(file)
         with aside(file) as temporary, aside(data) as temporary_data:
             with temporary_data.open("wb") as stream:
                 skeleton = _with_external_tensors(model, stream, data.name)
@@ -122,95 +184,98 @@ def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def write_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Writes a text file so that ``path`` holds either what it held before or the whole text.
-
-    Raises:
-        ModelFileError: the path cannot be written to.
-    """
-    with aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def check_destination(path: str | os.PathLike[str]) -> None:
-    """Finds out before long work whether a file can be written at ``path``.
-
-    Raises:
-        ModelFileError: it cannot; the message says why.
-    """
-    _destination(path)
+def _opened(file: str | os.PathLike[str]) -> BinaryIO:
+    stream = open_regular(file, _EXPECTED)
+    size = os.fstat(stream.fileno()).st_size
+    if 0 < size <= PROTOBUF_LIMIT:
+        return stream
+    stream.close()
+    if not size:
+        raise ModelFileError(f"{file}: the file is empty, {_EXPECTED} is expected")
+    raise ModelFileError(
+        f"{file}: {size} bytes are more than an ONNX file can have (2 GB; larger weights lie in a "
+        "data file beside it)"
+    )
 
 
-@contextmanager
-def aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of ``path``; what is written there takes its place at the end.
+def _is_of_onnxruntime(source: str | bytes) -> bool:
+    """Whether ONNX Runtime reads the file or its content in its own format."""
+    if isinstance(source, bytes):
+        return source[4:8] == _ORT_FORMAT
+    return source.endswith(".ort")
 
-    When the block raises, ``path`` keeps what it held before.
 
-    Raises:
-        ModelFileError: the path cannot be written to.
-    """
-    file = _destination(path)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+def _without_raw_data(stream: BinaryIO, name: str) -> bytes:
+    model, graph = bytearray(), bytearray()
     try:
-        yield temporary
-        _to_disk(temporary)
-        os.replace(temporary, file)
-        _to_disk(file.parent)
+        for field in _fields(stream, 0, stream.seek(0, os.SEEK_END)):
+            if field.number != onnx.ModelProto.GRAPH_FIELD_NUMBER:
+                model += field.read(stream)
+                continue
+            for inner in _fields(stream, field.content, field.end):
+                if inner.number != onnx.GraphProto.INITIALIZER_FIELD_NUMBER:
+                    graph += inner.read(stream)
+                    continue
+                tensor = b"".join(
+                    part.read(stream)
+                    for part in _fields(stream, inner.content, inner.end)
+                    if part.number != onnx.TensorProto.RAW_DATA_FIELD_NUMBER
+                    or part.end - part.content < _SMALL_TENSOR
+                )
+                graph += _field_start(inner.number, len(tensor)) + tensor
     except OSError as error:
-        raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise ModelFileError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except DecodeError as error:
+        raise ModelFileError(f"{name}: not an ONNX file, or a damaged one") from error
+    if graph:
+        model += _field_start(onnx.ModelProto.GRAPH_FIELD_NUMBER, len(graph)) + graph
+    return bytes(model)
 
 
-def _destination(path: str | os.PathLike[str]) -> Path:
-    # A link is followed: the file that it names is replaced, not the link.
-    file = Path(os.path.realpath(path))
-    if file.is_dir():
-        raise ModelFileError(f"cannot write {path}: it is a directory, name a file in it")
-    if file.exists() and not file.is_file():
-        raise ModelFileError(f"cannot write {path}: it is not a regular file")
-    if not file.parent.is_dir():
-        raise ModelFileError(f"cannot write {path}: there is no directory {file.parent}")
-    if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise ModelFileError(f"cannot write {path}: no permission to write in {file.parent}")
-    return file
+@dataclass(frozen=True)
+class _Field:
+    """A field of a message in the protocol buffers' own coding, by its places in a stream."""
+
+    number: int
+    start: int
+    content: int
+    end: int
+
+    def read(self, stream: BinaryIO) -> bytes:
+        stream.seek(self.start)
+        return stream.read(self.end - self.start)
 
 
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _fields(stream: BinaryIO, start: int, end: int) -> Iterator[_Field]:
+    """The fields of the message that lies there.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    while start < end:
+        stream.seek(start)
+        number, kind = divmod(_varint(stream) or 0, 8)
+        size: int | None = _FIXED.get(kind)
+        if kind == _VARINT:
+            _varint(stream)
+            size = 0
+        elif kind == _LENGTH_DELIMITED:
+            size = _varint(stream)
+        content = stream.tell()
+        if size is None or content + size > end:
+            raise DecodeError
+        yield _Field(number, start, content, content + size)
+        start = content + size
 
 
-def _read(file: Path) -> bytes:
-    if file.is_dir():
-        raise ModelFileError(f"{file}: is a directory, an ONNX file is expected")
-    try:
-        size = file.stat().st_size
-        if size > PROTOBUF_LIMIT:
-            raise ModelFileError(
-                f"{file}: {size} bytes are more than an ONNX file can have (2 GB; larger weights "
-                "lie in a data file beside it)"
-            )
-        content = file.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{file}: no such file") from error
-    except OSError as error:
-        raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}") from error
-    if not content:
-        raise ModelFileError(f"{file}: the file is empty, an ONNX file is expected")
-    return content
-
-
-def _parse(file: Path, content: bytes) -> onnx.ModelProto:
+def _parse(file: str, content: bytes) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
     except DecodeError as error:
-        raise ModelFileError(f"{file}: not an ONNX file, or a damaged one") from error
+        raise ModelFileError(
+            f"{file}: not an ONNX file, or a damaged one, or one with messages more than 100 deep"
+        ) from error
     # Other data can happen to parse, as fields that ONNX does not know.
     missing = [
         name
@@ -239,6 +304,10 @@ def _varint(stream: BinaryIO) -> int | None:
         if byte[0] < 0x80:
             return value
     return None
+
+
+def _data_file(file: Path) -> Path:
+    return Path(f"{file}.data")
 
 
 def _tensor_bytes(model: onnx.ModelProto) -> int:
@@ -309,7 +378,3 @@ def _with_external_tensors(
         for key, value in place.items():
             reference.external_data.add(key=key, value=str(value))
     return skeleton
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -18,7 +18,7 @@ from onnxnorm import feeding
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
 from onnxnorm.graph import cpu_target
 from onnxnorm.graph.fusion import in_memory
-from onnxnorm.modelfile import PROTOBUF_LIMIT
+from onnxnorm.modelfile import PROTOBUF_LIMIT, check_before_runtime
 
 try:
     import onnxruntime
@@ -32,6 +32,7 @@ from onnxnorm import cpu_kind, provider_choice
 OLDEST_ONNXRUNTIME = (1, 18)
 # The first release that is known to find external tensors of a model in memory in a given folder.
 _EXTERNAL_TENSORS_IN_MEMORY = (1, 22)
+_FORMAT_OPTION = "session.load_model_format"
 _FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 _LIBRARY_VARIABLES = {"cpu": "ONNXNORM_LIBRARY", "cuda": "ONNXNORM_CUDA_LIBRARY"}
 _TOO_LARGE = (
@@ -159,6 +160,8 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         asked = list(provider_choice.default() if providers is None else providers)
         source = _source(path_or_bytes)
         name = source if isinstance(source, str) else "model"
+        folder, model_format = (_entry(options, key) for key in (_FOLDER_OPTION, _FORMAT_OPTION))
+        check_before_runtime(source, folder, model_format)
         target = cpu_target.of_metadata(in_memory.header_of(source).metadata, name)
         if target is not None:
             cpu_kind.check(target, name)
@@ -266,10 +269,7 @@ def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | by
         if len(content) > PROTOBUF_LIMIT:
             raise ModelFileError(_TOO_LARGE)
         return content
-    path = os.fspath(model)
-    if not Path(path).is_file():
-        raise ModelFileError(f"{path}: no such model file")
-    return path
+    return os.fspath(model)
 
 
 @contextmanager
@@ -277,10 +277,7 @@ def _external_tensors_in(
     options: onnxruntime.SessionOptions, folder: Path | None, shared: bool
 ) -> Iterator[None]:
     """Tells the folder of external tensors, in options that the caller shares for a while only."""
-    try:
-        before = options.get_session_config_entry(_FOLDER_OPTION)
-    except RuntimeError:  # not set
-        before = ""
+    before = _entry(options, _FOLDER_OPTION)
     if folder:
         options.add_session_config_entry(_FOLDER_OPTION, str(folder))
     try:
@@ -288,6 +285,13 @@ def _external_tensors_in(
     finally:
         if folder and shared:
             options.add_session_config_entry(_FOLDER_OPTION, before)
+
+
+def _entry(options: onnxruntime.SessionOptions, key: str) -> str:
+    try:
+        return str(options.get_session_config_entry(key))
+    except RuntimeError:  # not set
+        return ""
 
 
 def _installed() -> tuple[int, ...]:

@@ -175,8 +175,8 @@ def test_norms_that_take_less_than_the_profiler_are_told_of(
     [
         ({"z": (1,)}, r"unknown inputs \['z'\].*\['x'\]"),
         ({"x": (1, 6)}, r"m\.onnx: ONNX Runtime fails on inputs x \[1, 6\]"),
-        ({"x": (2**40, 6, 8)}, r"no inputs of shapes .*1099511627776"),
-        ({"x": (2**80, 6, 8)}, "no inputs of shapes"),
+        ({"x": (2**40, 6, 8)}, r"inputs .*1099511627776.* take 3.93e\+05 GiB, and at most 4"),
+        ({"x": (2**80, 6, 8)}, r"take over 9.31e\+08 GiB"),
         ({"x": (1, 6, 9)}, r"m\.onnx: ONNX Runtime fails on inputs x \[1, 6, 9\]"),
     ],
 )
@@ -330,5 +330,5 @@ def test_external_tensors_that_are_missing(tmp_path: Path) -> None:
         model, tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0
     )
     (tmp_path / "w").unlink()
-    with pytest.raises(ModelFileError, match=r"m\.onnx: ONNX Runtime cannot load it"):
+    with pytest.raises(ModelFileError, match=r"m\.onnx: cannot read its external tensors"):
         benchmark.bench(tmp_path / "m.onnx", None, QUICK)

@@ -129,21 +129,6 @@ def test_one_wrong_byte_is_an_error_of_ours_or_harmless(tmp_path_factory, positi
         inspect(path)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path):
-    path = tmp_path / "m.onnx"
-    path.write_text("before")
-
-    def interrupted() -> None:
-        with modelfile.aside(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        interrupted()
-    assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["m.onnx"]
-
-
 def test_a_full_disk_leaves_what_was_there(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_text("before")
@@ -156,32 +141,3 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["m.onnx"]
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("absent/m.onnx", "no directory"),
-        (".", "is a directory"),
-        ("pipe", "not a regular file"),
-    ],
-)
-def test_where_no_file_can_be_written(tmp_path, name, reason):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelFileError, match=reason):
-        modelfile.check_destination(tmp_path / name)
-    with pytest.raises(ModelFileError, match=reason):
-        modelfile.write_text("text", tmp_path / name)
-
-
-def test_a_folder_without_permission(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ModelFileError, match="no permission"):
-        modelfile.check_destination(tmp_path / "m.onnx")
-
-
-def test_a_link_stays_a_link(tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-    modelfile.write_text("text", tmp_path / "link")
-    assert (tmp_path / "target").read_text() == "text"
-    assert (tmp_path / "link").is_symlink()

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import onnxnorm
-from onnxnorm import modelfile
+from onnxnorm import files
 from onnxnorm.opset import DOMAIN, OPERATORS
 from onnxnorm.provider_choice import CPU, CUDA
 from tools.cuda_cases import CASES, LARGE, Array, Case
@@ -275,7 +275,7 @@ def main(
         "speed": [asdict(speed) for speed in speeds],
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    modelfile.write_text(json.dumps(found, indent=2) + "\n", output)
+    files.write_text(json.dumps(found, indent=2) + "\n", output)
     console.print(f"written: {output}")
     raise typer.Exit(1 if failed or memory not in ("no fault", "not installed") else 0)
 

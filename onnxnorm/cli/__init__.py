@@ -1,7 +1,8 @@
 """The command line, one file per command.
 
 Exit status: 0 done or in parity, 1 not in parity, 2 bad usage or an input that cannot be used,
-128 and the number of the signal that ended it: 130 after Ctrl-C.
+128 and the number of the signal that ended it: 130 after Ctrl-C, 141 when the reader of its output
+is gone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-_ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+from onnxnorm.cli import streams
+
+_ENDS = {
+    getattr(signal, name): word
+    for name, word in (
+        ("SIGINT", "interrupted"),
+        ("SIGTERM", "terminated"),
+        ("SIGHUP", "the terminal is gone"),
+    )
+    if hasattr(signal, name)  # Windows has no SIGHUP
+}
 _AT_ONCE = 1.0  # seconds
 
 
@@ -33,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             one line on stderr tells of it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    unfit = streams.prepare()
+    if unfit:
+        streams.say(unfit)
+        return 2
     status = 0
     with _signals() as signals:
         try:
@@ -48,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
         if signals.came:
             number = signals.came[0]
-            print(f"onnxnorm: error: {_ENDS[number]}", file=sys.stderr)
-            status = 128 + number
+            streams.say(_ENDS[number])
+            status = streams.finish(128 + number)
     return status
 
 

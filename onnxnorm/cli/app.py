@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 import onnxnorm
-from onnxnorm.cli import terminal
+from onnxnorm.cli import streams, terminal
 from onnxnorm.cli.bench import bench
 from onnxnorm.cli.convert import convert
 from onnxnorm.cli.info import info
@@ -21,7 +20,6 @@ from onnxnorm.errors import OnnxNormError
 
 # click's UsageError, which newer releases of Typer carry in a copy of their own.
 _USAGE_ERROR: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
-_READER_GONE = 141
 
 app = typer.Typer(
     help="Keras normalization layers as single, fused, verified ONNX nodes.",
@@ -69,16 +67,15 @@ def run(given: list[str], signals: Sequence[int]) -> int:
         given.remove("--debug")
         os.environ[terminal.DEBUG_VARIABLE] = "1"
     try:
-        return int(app(given, prog_name="onnxnorm", standalone_mode=False) or 0)
-    except BrokenPipeError:
-        # Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _READER_GONE
+        status = int(app(given, prog_name="onnxnorm", standalone_mode=False) or 0)
+    except (BrokenPipeError, SystemExit):  # Typer makes the second of the first
+        status = streams.READER_GONE
     except Exception as error:
         if signals or terminal.debugging():
             raise
         terminal.complain(_explanation(error))
-        return 2
+        status = 2
+    return streams.finish(status)
 
 
 def _explanation(error: Exception) -> str:
@@ -88,5 +85,10 @@ def _explanation(error: Exception) -> str:
         context = error.ctx
         command = context.command_path if context else "onnxnorm"
         return f"{error.format_message()} See: {command} --help"
+    if isinstance(error, MemoryError):
+        return f"not enough memory{': ' if str(error) else ''}{error}"
+    if isinstance(error, OSError) and error.strerror:
+        where = os.fsdecode(error.filename) if error.filename else "cannot read or write"
+        return f"{where}: {error.strerror}"
     name = type(error).__name__
     return f"unexpected {name}: {error} (a fault of onnxnorm: --debug shows where it happened)"

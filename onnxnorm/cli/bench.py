@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onnxnorm import limits
 from onnxnorm.cli import layers, terminal
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _NORM_COLUMNS = ("norm", "operator", "input", "ms", "share", "floor", "of its floor")
 _TOTAL_COLUMNS = ("", "ms", "quartiles", "share")
 _SHOWN = 5
+_SIZE = re.compile(r"0*[1-9][0-9]{0,17}", re.ASCII)
 
 
 def bench(
@@ -28,7 +31,9 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of each session. Default: one for each CPU.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each competitor.")] = 20,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=limits.ROUNDS, help="Turns of each competitor.")
+    ] = 20,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Size of open first dimensions. Default: 1.")
     ] = None,
@@ -66,7 +71,7 @@ def bench(
     terminal.show_table(_NORM_COLUMNS, [_norm_row(norm) for norm in found.nodes.norms])
     terminal.show_table(_TOTAL_COLUMNS, _total_rows(found))
     for note in found.notes:
-        terminal.show(f"note: {note}")
+        terminal.show(f"note: {' '.join(note.split())}")
     terminal.show(f"{model}: {_summary(found)}")
 
 
@@ -81,7 +86,7 @@ def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
     for text in texts or ():
         name, _, sizes = text.rpartition("=")
         parts = sizes.split("x")
-        shape = tuple(int(part) for part in parts if part.isdecimal() and int(part))
+        shape = tuple(int(part) for part in parts if _SIZE.fullmatch(part))
         if not name or len(shape) < len(parts):
             raise typer.BadParameter(f"--shape {text}: NAME=1x224x224x3 is expected")
         if name in found:

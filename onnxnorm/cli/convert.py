@@ -39,22 +39,19 @@ def convert(
     safe_mode: SafeMode = True,
 ) -> None:
     """Convert a Keras model to ONNX, each normalization layer as one node."""
-    from onnxnorm import modelfile
+    from onnxnorm import files, modelfile
     from onnxnorm.errors import ModelFileError
 
-    if not model.exists():
+    if not files.exists(model):
         raise ModelFileError(f"{model}: no such file or directory")
-    for destination in (output, *([report] if report else [])):
-        modelfile.check_destination(destination)
-        if destination.resolve() == model.resolve():
-            raise ModelFileError(f"{destination}: is the model itself, name another output")
+    files.check_outputs([*modelfile.written(output), *([report] if report else [])], [model])
     with terminal.working(f"converting {model}"):
         from onnxnorm.conversion import convert as convert_model
 
         result = convert_model(model, lowering.value, opset, safe_mode=safe_mode)
         result.save(output)
         if report:
-            modelfile.write_text(result.to_json() + "\n", report)
+            files.write_text(result.to_json() + "\n", report)
     if as_json:
         print(result.to_json())
         return

@@ -27,7 +27,7 @@ def shape_text(shape: Iterable[Dimension]) -> str:
     return f"({','.join('?' if size is None else str(size) for size in shape)})"
 
 
-def _row(layer: LayerRecord) -> tuple[str, ...]:
+def _row(layer: LayerRecord) -> tuple[terminal.Cell, ...]:
     class_name = layer.layer_class.rpartition(".")[2]
     shapes = dict.fromkeys(map(shape_text, layer.input_shapes))
     dtype = [layer.spec.compute_dtype] if layer.spec else []
@@ -36,7 +36,7 @@ def _row(layer: LayerRecord) -> tuple[str, ...]:
         class_name,
         " ".join([*dtype, *shapes]),
         _spec(layer.spec, class_name) if layer.spec else "",
-        "\n".join(_becomes(layer)),
+        tuple(_becomes(layer)),
     )
 
 

@@ -34,9 +34,9 @@ def optimize(
     With --this-cpu also the layout of this machine's convolutions: faster, and for such machines
     alone.
     """
-    from onnxnorm import modelfile
+    from onnxnorm import files, modelfile
 
-    modelfile.check_destination(output)
+    files.check_outputs(modelfile.written(output), [model, *modelfile.data_files(model)])
     with terminal.working(f"optimizing {model}"):
         from onnxnorm.graph import cpu_target
         from onnxnorm.graph.fusion import fuse
@@ -78,10 +78,10 @@ def optimize(
         )
 
 
-def _row(fusion: NodeFusion) -> tuple[str, ...]:
+def _row(fusion: NodeFusion) -> tuple[terminal.Cell, ...]:
     return (
         fusion.node,
         fusion.operator,
-        "\n".join(fusion.fused),
-        "\n".join(fusion.not_fused),
+        fusion.fused,
+        fusion.not_fused,
     )

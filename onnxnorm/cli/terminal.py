@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
+import io
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +18,17 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from onnxnorm.cli import streams
+
 DEBUG_VARIABLE = "ONNXNORM_DEBUG"
 _WIDTH_OF_A_PIPE = 200
 _GAP = 2
 _NARROW = 14
+_LONGEST_COMPLAINT = 4000
+# Controls, formats, surrogates, and ends of lines and of paragraphs.
+_OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+Cell = str | Sequence[str]
 
 
 def debugging() -> bool:
@@ -28,21 +38,53 @@ def debugging() -> bool:
 
 def complain(message: str) -> None:
     """Prints one line on stderr, whatever the message."""
-    console = Console(stderr=True)
+    head = io.StringIO()  # Rich ends the process by itself where nobody reads stderr
+    console = Console(file=head, force_terminal=sys.stderr.isatty() or None)
     console.print("onnxnorm: error:", style="bold red", end=" ")
-    console.print(" ".join(message.split()), markup=False, highlight=False, soft_wrap=True)
+    line = visible(" ".join(message.split()))
+    if len(line) > _LONGEST_COMPLAINT:
+        half = _LONGEST_COMPLAINT // 2
+        line = f"{line[:half]} … {line[-half:]}"
+    streams.complain(f"{head.getvalue()}{line}")
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal would obey, and what is no character, written out.
+
+    Control characters, ends of lines, those that change the direction of writing or take no room,
+    and lone surrogates become escapes such as ``\\x1b``.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_written_out(c) if unicodedata.category(c) in _OBEYED else c for c in text)
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def show(line: str) -> None:
     """Prints a line on stdout."""
-    _stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+    print(visible(line))
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Prints a table on stdout; no cell is cut, long ones fold between words.
 
     Where a column would get too narrow for its words, each row is printed as a paragraph.
+
+    Args:
+        columns: their names.
+        rows: a cell for each column: a line, or a sequence of lines.
     """
+    _show_table(columns, [[_text(cell) for cell in row] for row in rows])
+
+
+def _text(cell: Cell) -> str:
+    return visible(cell) if isinstance(cell, str) else "\n".join(map(visible, cell))
+
+
+def _show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console = _stdout()
     cells = list(zip(columns, *rows, strict=True))
     room = console.width - _GAP * (len(columns) - 1)
@@ -73,11 +115,12 @@ def _longest(cells: Sequence[str], separator: str | None = None) -> int:
 
 def _shrunk(widths: Sequence[int], floor: Sequence[int], room: int) -> list[int]:
     """The widths, the widest ones made smaller until all fit in or have come down to the floor."""
-    result = list(widths)
-    while sum(result) > room and result != list(floor):
-        above = [index for index, width in enumerate(result) if width > floor[index]]
-        result[max(above, key=result.__getitem__)] -= 1
-    return result
+
+    def narrowed(most: int) -> list[int]:
+        return [max(low, min(width, most)) for width, low in zip(widths, floor, strict=True)]
+
+    too_wide = bisect.bisect_right(range(max(widths) + 1), room, key=lambda m: sum(narrowed(m)))
+    return narrowed(too_wide - 1)
 
 
 def _show_paragraph(columns: Sequence[str], row: Sequence[str]) -> None:
@@ -99,7 +142,7 @@ def working(message: str) -> Iterator[None]:
 
     With ``--debug`` all that they print goes to stderr.
     """
-    with _quiet_libraries() as console, console.status(message):
+    with _quiet_libraries() as console, console.status(escape(visible(message))):
         yield
 
 
@@ -120,7 +163,7 @@ def advancing(message: str) -> Iterator[Callable[[float], None]]:
             disable=not console.is_terminal,
         ) as bar,
     ):
-        task = bar.add_task(message, total=1)
+        task = bar.add_task(escape(visible(message)), total=1)
         yield lambda done: bar.update(task, completed=done, refresh=True)
 
 
@@ -131,7 +174,7 @@ def _quiet_libraries() -> Iterator[Console]:
         os.fdopen(os.dup(2), "w") as stderr,
         _output_to(os.dup(2) if debugging() else os.open(os.devnull, os.O_WRONLY)),
     ):
-        yield Console(file=stderr)
+        yield Console(file=stderr, force_terminal=stderr.isatty())
 
 
 @contextmanager
@@ -156,6 +199,7 @@ def _output_to(descriptor: int) -> Iterator[None]:
 
 
 def _stdout() -> Console:
+    if sys.stdout.isatty():
+        return Console()
     # A pipe has no width; rich would take 80 columns and fold.
-    fixed = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
-    return Console(width=fixed)
+    return Console(width=_WIDTH_OF_A_PIPE, height=_WIDTH_OF_A_PIPE)

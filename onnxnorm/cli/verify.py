@@ -34,23 +34,24 @@ def verify(
 
     Exit status 0: in parity, 1: not in parity, 2: the comparison cannot be made.
     """
-    from onnxnorm import modelfile
+    from onnxnorm import files, modelfile
 
     for path in (model, onnx_model):
-        if not path.exists():
+        if not files.exists(path):
             raise ModelFileError(f"{path}: no such file or directory")
-    if json_file not in (None, "-"):
-        modelfile.check_destination(json_file)
+    reads = [model, onnx_model, *modelfile.data_files(onnx_model), *([inputs] if inputs else [])]
+    files.check_outputs([] if json_file in (None, "-") else [json_file], reads)
     with terminal.working(f"comparing {onnx_model} with {model}"):
         from onnxnorm.parity import verify as verify_model
 
         report = verify_model(model, onnx_model, inputs, samples, seed, safe_mode)
         if json_file not in (None, "-"):
-            modelfile.write_text(report.to_json() + "\n", json_file)
+            files.write_text(report.to_json() + "\n", json_file)
     if json_file == "-":
         print(report.to_json())
     else:
-        terminal.show(str(report))
+        for line in report.lines:
+            terminal.show(line)
     if report.passed:
         return 0
     terminal.complain(f"{onnx_model} is not in parity with {model}")

@@ -12,6 +12,8 @@ from onnxnorm.errors import ModelFileError
 from onnxnorm.graph.nodes import keep_only
 
 METADATA_KEY = "onnxnorm.cpu"
+# Wider than the vector registers of any CPU.
+_WIDEST_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ def of_metadata(metadata: Mapping[str, str], name: str) -> CpuTarget | None:
         return None
     try:
         fields = json.loads(metadata[METADATA_KEY])
-        return CpuTarget(int(fields["channel_block"]), str(fields["onnxruntime"]))
-    except (ValueError, TypeError, KeyError) as error:
+        target = CpuTarget(int(fields["channel_block"]), str(fields["onnxruntime"]))
+        if not 0 < target.channel_block <= _WIDEST_BLOCK:
+            raise ValueError("channel_block")
+        return target
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ModelFileError(
             f"{name}: the metadata {METADATA_KEY!r} tell of no kind of CPU "
             f"({type(error).__name__}: {error})"

@@ -13,8 +13,11 @@ Attributes = dict[str, Any]
 
 
 def attributes_of(node: onnx.NodeProto) -> Attributes:
-    """The node's attributes as Python values."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    """The node's attributes as Python values; ``"@name"`` for one of the function it stands in."""
+    return {
+        a.name: f"@{a.ref_attr_name}" if a.ref_attr_name else helper.get_attribute_value(a)
+        for a in node.attribute
+    }
 
 
 def set_attributes(node: onnx.NodeProto, attributes: Attributes) -> None:
@@ -87,9 +90,11 @@ def set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
 
 def keep_only(field: Any, condition: Callable[[Any], bool]) -> None:
     """Removes from a repeated field of a message what does not meet the condition."""
-    # One by one: putting back those that stay would copy them.
-    for index in reversed([i for i, entry in enumerate(field) if not condition(entry)]):
-        del field[index]
+    # Sorting moves the entries, of which none is copied, and keeps those that stay in order.
+    kept = sum(map(bool, map(condition, field)))
+    if kept < len(field):
+        field.sort(key=lambda entry: not condition(entry))
+        del field[kept:]
 
 
 def copy_fields(

@@ -96,7 +96,7 @@ def read(model: onnx.ModelProto, name: str = "the model") -> tuple[LayerRecord, 
                 return tuple(
                     LayerRecord.from_dict(fields) for fields in _list(json.loads(entry.value))
                 )
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise ModelFileError(
                     f"{name}: the metadata {METADATA_KEY!r} is no list of layer records "
                     f"({type(error).__name__}: {error})"

@@ -19,6 +19,7 @@ from onnxnorm.errors import (
     RuntimeLibraryError,
     VerificationError,
 )
+from onnxnorm.modelfile import check_before_runtime
 
 Array = npt.NDArray[Any]
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -114,8 +115,7 @@ def _plain_session(source: Source, providers: Sequence[Any] | None) -> Any:
         content: str | bytes = source.SerializeToString()
     else:
         content = source if isinstance(source, bytes) else os.fspath(source)
-        if isinstance(content, str) and not Path(content).is_file():
-            raise ModelFileError(f"{content}: no such model file")
+    check_before_runtime(content)
     chosen = ["CPUExecutionProvider"] if providers is None else list(providers)
     try:
         return onnxruntime.InferenceSession(content, providers=chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxnorm.errors import VerificationError
+from onnxnorm.errors import ModelFileError, VerificationError
 from onnxnorm.feeding import bfloat16
+from onnxnorm.files import open_regular
+from onnxnorm.limits import INPUT_BYTES
 
 Array = npt.NDArray[Any]
 
@@ -21,6 +24,14 @@ UNKNOWN_SIZE = 8
 """Size drawn for a dimension that neither the model nor the file states, the batch apart."""
 
 
+_MOST_TOLD = 10**18
+# Drawn in float64 or int64, whatever they become.
+_DRAWN_BYTES = 8
+# By version of the .npy format; later ones are for names of fields alone.
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 # Integers of whose use nothing is known are drawn below it: they may be masks, or few classes.
 _FEW = 2
 
@@ -56,13 +67,23 @@ def draw(specs: Sequence[InputSpec], samples: int, seed: int) -> list[Array]:
         seed: the values depend on it and on nothing else.
 
     Raises:
-        VerificationError: an input of strings without choices or of unknown rank, or samples
-            below 1.
+        VerificationError: an input of strings without choices or of unknown rank, samples below
+            1, or more than `limits.INPUT_BYTES`.
     """
     if samples < 1:
         raise VerificationError(f"samples={samples}: at least 1 is needed")
+    shapes = {spec.name: _drawn_shape(spec, samples) for spec in specs}
+    told = f"inputs of shapes { {name: list(shape) for name, shape in shapes.items()} }"
+    _check_size(
+        sum(math.prod(shape) * _DRAWN_BYTES for shape in shapes.values()),
+        told,
+        "ask for fewer samples or smaller shapes",
+    )
     generator = np.random.default_rng(seed)
-    return [_draw(spec, samples, generator) for spec in specs]
+    try:
+        return [_draw(spec, shapes[spec.name], generator) for spec in specs]
+    except (MemoryError, ValueError, OverflowError) as error:
+        raise VerificationError(f"no {told} can be made: {error}") from error
 
 
 def take(given: Any, specs: Sequence[InputSpec]) -> list[Array]:
@@ -90,15 +111,27 @@ def named(given: Any) -> Any:
     return _read(Path(given)) if isinstance(given, (str, os.PathLike)) else given
 
 
-def _draw(spec: InputSpec, samples: int, generator: np.random.Generator) -> Array:
+def _drawn_shape(spec: InputSpec, samples: int) -> tuple[int, ...]:
     if spec.shape is None:
         raise VerificationError(
             f"input {spec.name!r} has an unknown rank, so none can be drawn: pass inputs"
         )
-    shape = tuple(
+    return tuple(
         size if size is not None else (UNKNOWN_SIZE if axis else samples)
         for axis, size in enumerate(spec.shape)
     )
+
+
+def _check_size(size: int, what: str, advice: str) -> None:
+    """Before memory is asked for."""
+    if size > INPUT_BYTES:
+        raise VerificationError(
+            f"{what} take {'over ' * (size > _MOST_TOLD)}{min(size, _MOST_TOLD) / 2**30:.3g} GiB, "
+            f"and at most {INPUT_BYTES / 2**30:.3g} GiB are accepted: {advice}"
+        )
+
+
+def _draw(spec: InputSpec, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
     if spec.choices:
         drawn = generator.integers(0, len(spec.choices), shape)
         return np.array(spec.choices, _numpy_dtype(spec))[drawn]
@@ -122,19 +155,50 @@ def _numpy_dtype(spec: InputSpec) -> np.dtype[Any]:
 
 def _read(path: Path) -> dict[str, Array]:
     wanted = "an .npz file as numpy.savez writes it is expected"
-    if not path.is_file():
-        raise VerificationError(f"{path}: no such file; {wanted}")
-    if not zipfile.is_zipfile(path):
-        raise VerificationError(f"{path}: not an .npz file, or a damaged one; {wanted}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with open_regular(path, "an .npz file as numpy.savez writes it") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise VerificationError(f"{path}: not an .npz file, or a damaged one; {wanted}")
+            with zipfile.ZipFile(stream) as archive:
+                _check_size(
+                    sum(entry.file_size for entry in archive.infolist()),
+                    f"{path}: its arrays",
+                    "give fewer samples",
+                )
+                arrays = {
+                    entry.filename.removesuffix(".npy"): _array(archive, entry)
+                    for entry in archive.infolist()
+                }
+    except ModelFileError as error:
+        raise VerificationError(str(error)) from error
+    except VerificationError:
+        raise
     except Exception as error:
         # A damaged archive shows itself in many ways: bad checksums, headers, short reads.
         raise VerificationError(f"{path}: cannot be read as arrays: {error}; {wanted}") from error
     if not arrays:
         raise VerificationError(f"{path}: holds no array; {wanted}")
     return arrays
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
+    """An array of an archive, once its header says no more than its file holds."""
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADERS:
+            raise ValueError(f"{entry.filename} has version {version} of the .npy format")
+        shape, _, dtype = _HEADERS[version](stream)
+        held = entry.file_size - stream.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{entry.filename} holds Python objects, which reading it could run")
+    size = math.prod(shape) * dtype.itemsize
+    if size != held or min(shape, default=0) < 0 or math.prod(shape) > INPUT_BYTES:
+        raise ValueError(
+            f"{entry.filename} has {held} bytes, and {size} by its shape {list(shape)}"
+        )
+    with archive.open(entry) as stream:
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _in_order(given: Any, specs: Sequence[InputSpec]) -> list[Any]:

@@ -64,11 +64,17 @@ class Report:
 
     def summary(self) -> str:
         """The verdict, one line for each output, and the notes."""
+        return "\n".join(self.lines)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the summary; names in it may have line ends of their own."""
         verdict = "in parity with" if self.passed else "NOT in parity with"
-        lines = [f"{self.onnx_file}: {verdict} {self.model}"]
-        lines += [f"  {output}" for output in self.outputs]
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return (
+            f"{self.onnx_file}: {verdict} {self.model}",
+            *(f"  {output}" for output in self.outputs),
+            *(f"  note: {note}" for note in self.notes),
+        )
 
     def to_json(self) -> str:
         """The whole report as JSON; its fields are those of this class and its records."""

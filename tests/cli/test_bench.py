@@ -96,7 +96,7 @@ def test_json_is_all_there_is_on_stdout(onnxnorm_cli, path):
         (("--shape", "x=1x6x9"), "m.onnx: ONNX Runtime fails on inputs x [1, 6, 9]"),
         (("--shape", "z=1"), "shapes for unknown inputs"),
         (("--inputs", "absent.npz"), "absent.npz: no such file"),
-        (("--against", "absent.onnx"), "absent.onnx: no such model file"),
+        (("--against", "absent.onnx"), "absent.onnx: no such file"),
     ],
 )
 def test_what_does_not_fit_is_one_line(onnxnorm_cli, path, arguments, told):

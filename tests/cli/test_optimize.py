@@ -55,9 +55,12 @@ def test_metadata_that_tell_of_no_cpu_are_told_of_before_a_file_is_written(
     assert not (tmp_path / "fast.onnx").exists()
 
 
-def test_the_file_may_take_its_own_place(onnxnorm_cli, path):
-    assert onnxnorm_cli("optimize", path, "-o", path).status == 0
-    assert len(modelfile.load(path).graph.node) == 3
+def test_the_file_does_not_take_its_own_place(onnxnorm_cli, path):
+    before = path.read_bytes()
+    outcome = onnxnorm_cli("optimize", path, "-o", path)
+    assert outcome.status == 2
+    assert outcome.err == f"onnxnorm: error: {path}: is read: name another output\n"
+    assert path.read_bytes() == before
 
 
 def test_a_model_without_our_nodes_is_written_as_it_is(onnxnorm_cli, norm_model, tmp_path):
@@ -117,7 +120,7 @@ def test_without_convolutions_any_cpu_is_this_cpu(onnxnorm_cli, path, tmp_path):
     assert modelfile.load(tmp_path / "fast.onnx") == modelfile.load(tmp_path / "plain.onnx")
 
 
-def test_where_nothing_can_be_written_nothing_is_read(onnxnorm_cli, tmp_path):
-    outcome = onnxnorm_cli("optimize", tmp_path / "absent.onnx", "-o", tmp_path / "no" / "m.onnx")
+def test_where_nothing_can_be_written(onnxnorm_cli, path, tmp_path):
+    outcome = onnxnorm_cli("optimize", path, "-o", tmp_path / "no" / "m.onnx")
     assert outcome.status == 2
     assert "no directory" in outcome.err

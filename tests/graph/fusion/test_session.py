@@ -146,7 +146,7 @@ def test_an_optimized_model_that_does_not_load_is_told_and_the_file_runs(
 def test_what_cannot_be_loaded_is_one_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     for source, name in ((tmp_path / "m.onnx", "m.onnx"), (content, "model")):
-        with pytest.raises(onnxnorm.ModelFileError, match=f"{name}: ONNX Runtime cannot load it"):
+        with pytest.raises(onnxnorm.ModelFileError, match=rf"{name}: .*ONNX file"):
             onnxnorm.InferenceSession(source)
 
 
