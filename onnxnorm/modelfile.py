@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph.nodes import copy_fields
+from onnxnorm.opset import checks
 
 PROTOBUF_LIMIT = 2**31 - 1
 # Tensors stay in the file up to here; what else a file holds must fit into the rest.
@@ -40,10 +41,12 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelPro
 
     Raises:
         ModelFileError: no such file, not an ONNX file, a damaged one, or external tensors that
-            are missing or lie outside the file's folder.
+            are missing or lie outside the file's folder, or nodes of the ``onnxnorm`` domain
+            that are not what the domain says.
     """
     file = Path(path)
     model = _parse(file, _read(file))
+    checks.check(model, str(file))
     if weights:
         try:
             onnx.external_data_helper.load_external_data_for_model(model, str(file.parent))

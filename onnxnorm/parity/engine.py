@@ -19,6 +19,7 @@ from onnxnorm.errors import (
     RuntimeLibraryError,
     VerificationError,
 )
+from onnxnorm.graph.fusion import in_memory
 
 Array = npt.NDArray[Any]
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -116,9 +117,10 @@ def _plain_session(source: Source, providers: Sequence[Any] | None) -> Any:
         content = source if isinstance(source, bytes) else os.fspath(source)
         if isinstance(content, str) and not Path(content).is_file():
             raise ModelFileError(f"{content}: no such model file")
+    name = content if isinstance(content, str) else "model"
+    in_memory.optimized(content, name, fused=False)  # which checks it
     chosen = ["CPUExecutionProvider"] if providers is None else list(providers)
     try:
         return onnxruntime.InferenceSession(content, providers=chosen)
     except Exception as error:
-        name = content if isinstance(content, str) else "model"
         raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {error}") from error
