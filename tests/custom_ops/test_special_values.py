@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from onnxnorm.opset.activations import ACTIVATIONS
 from tests.custom_ops.cases import GROUP, INSTANCE
 from tests.custom_ops.levels import LEVELS, rerun_at
 from tests.custom_ops.nodes import ELEMENT_TYPES, reference, run
@@ -54,6 +56,34 @@ def test_kernels(node: str, layout: str, element: str, epsilon: float) -> None:
         y = run(operator, *inputs, element, **attributes)
         expected = reference(operator, *inputs, element=element, **attributes)
         assert_agrees(y, expected, element, str(names))
+
+
+FUSED: list[dict[str, Any]] = [
+    {},
+    {"activation": "Clip", "activation_params": [0.0, float("inf")]},
+    *(
+        {"activation": name}
+        if not activation.parameters
+        else {"activation": name, "activation_params": [*activation.parameters.values()]}
+        for name, activation in ACTIVATIONS.items()
+    ),
+]
+
+
+@pytest.mark.parametrize("stage", ["input", "output"])
+@pytest.mark.parametrize("element", sorted(ELEMENT_TYPES))
+@pytest.mark.parametrize(("node", "layout"), [("rms", "short rows"), ("layer", "samples")])
+def test_residuals_and_activations(node: str, layout: str, element: str, stage: str) -> None:
+    operator, given = NODES[node]
+    shape, axes = OVER_AXES[layout]
+    attributes: dict[str, Any] = {**given, "axes": list(axes), "residual_stage": stage}
+    for names, inputs in inputs_of(node, shape, axes, element):
+        residual = np.roll(inputs[0], 1, axis=(0, -1))  # beside special groups, others
+        for fused in FUSED:
+            y = run(operator, *inputs, element, residual=residual, **attributes, **fused)
+            all_attributes = {**attributes, **fused}
+            expected = reference(operator, *inputs, residual, element, **all_attributes)
+            assert_agrees(y, expected, element, f"{names} {fused}")
 
 
 @pytest.mark.parametrize("level", LEVELS)
