@@ -82,7 +82,7 @@ def _ort_value(array: np.ndarray[Any, Any]) -> Any:
     if array.dtype.name != "bfloat16":
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-        np.ascontiguousarray(array).view(np.uint16), onnx.TensorProto.BFLOAT16
+        np.asarray(array, order="C").view(np.uint16), onnx.TensorProto.BFLOAT16
     )
 
 

@@ -17,6 +17,7 @@ import onnx
 from onnxnorm.errors import ModelFileError
 from onnxnorm.external_tensors import byte_size, is_external
 from onnxnorm.limits import FUNCTION_DEPTH, FUNCTION_NODES, NODES_OF_A_CALL
+from onnxnorm.opset import checks
 
 _ATTRIBUTE_TYPES = frozenset(onnx.AttributeProto.AttributeType.values()) - {
     onnx.AttributeProto.UNDEFINED
@@ -57,6 +58,7 @@ def check(model: onnx.ModelProto, name: str, whole: bool) -> None:
         _check_functions(calls, in_graphs)
     except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}") from error
+    checks.check(model, name)
 
 
 def external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:

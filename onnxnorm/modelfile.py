@@ -43,7 +43,8 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelPro
 
     Raises:
         ModelFileError: no such file, not an ONNX file, a damaged one, or external tensors that
-            are missing or lie outside the file's folder.
+            are missing or lie outside the file's folder, or nodes of the ``onnxnorm`` domain
+            that are not what the domain says.
     """
     file = Path(path)
     with _opened(file) as stream:

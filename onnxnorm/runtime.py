@@ -19,6 +19,7 @@ from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibra
 from onnxnorm.graph import cpu_target
 from onnxnorm.graph.fusion import in_memory
 from onnxnorm.modelfile import PROTOBUF_LIMIT, check_before_runtime
+from onnxnorm.opset.checks import NodeError
 
 try:
     import onnxruntime
@@ -195,12 +196,13 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         shared: bool,
     ) -> None:
         failure: Exception | None = None
-        if optimize:
-            try:
-                if self._load_optimized(source, options, arguments, shared):
-                    return
-            except Exception as error:  # a session of the file as it is serves the user still
-                failure = error
+        try:
+            if self._load_optimized(source, name, options, arguments, optimize, shared):
+                return
+        except NodeError:
+            raise
+        except Exception as error:  # a session of the file as it is serves the user still
+            failure = error if optimize else None
         try:
             super().__init__(source, options, **arguments)
         except Exception as error:
@@ -221,6 +223,7 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         arguments: dict[str, Any],
     ) -> None:
         """On a device for which there is no library: the file's function bodies, if it has them."""
+        in_memory.optimized(source, name, fused=False)  # which checks it
         try:
             super().__init__(source, options, **arguments)
         except Exception:  # an operator without body, or a fault that the next attempt tells
@@ -230,12 +233,14 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
     def _load_optimized(
         self,
         source: str | bytes,
+        name: str,
         options: onnxruntime.SessionOptions,
         arguments: dict[str, Any],
+        optimize: bool,
         shared: bool,
     ) -> bool:
         """Loads the optimized form; False where there is none other than the source."""
-        found = in_memory.optimized(source)
+        found = in_memory.optimized(source, name, fused=optimize)
         if found is None or (found.folder and _installed() < _EXTERNAL_TENSORS_IN_MEMORY):
             return False
         with _external_tensors_in(options, found.folder, shared):

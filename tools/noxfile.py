@@ -102,6 +102,15 @@ ONNXRUNTIMES = {
 WITHOUT_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 TABLE_OF_LAYERS = ROOT / "tests" / "conversion" / "test_builtin_layers.py"
 NATIVE_TESTS = ROOT / "tests" / "custom_ops"
+# What runs with the sanitized library: shapes, attributes, errors, activations, threads.
+SANITIZED_TESTS = (
+    "tests/custom_ops/test_runtime.py",
+    "tests/custom_ops/test_special_values.py",
+    "tests/opset/test_checks.py",
+)
+SANITIZED_CASES = (
+    "not levels and not in_place and not exported and not (segments or long) and not 0.001"
+)
 CPP_SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 
 nox.needs_version = ">=2026.10.20"
@@ -221,16 +230,66 @@ for _short, _version in ONNXRUNTIMES.items():
     _onnxruntime_session(_short, _version)
 
 
-@nox.session
+@nox.session(python="3.11", requires=["build"])
 def sanitizers(session: nox.Session) -> None:
-    """The kernels under the address, undefined behaviour and thread sanitizers."""
+    """The kernels under the address, undefined behaviour and thread sanitizers.
+
+    And the whole library, in ONNX Runtime, under the first two.
+    """
+    _require(session, *BASE, *CPU, *TESTING, *BUILDING)
+    _install_wheel(session)
+    session.chdir(ROOT)
+    _build_sanitized(session, "thread", "check_kernels", "-DONNXNORM_KERNELS_ONLY=ON")
+    folder = _build_sanitized(session, "address,undefined", "check_kernels")
+    session.run("cmake", "--build", str(folder), "--target", "onnxnorm_cpu")
+    compiler = os.environ.get("CXX", "c++")
+    runtimes = [
+        session.run(compiler, f"-print-file-name={name}", silent=True, external=True).strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    environment = {
+        "ONNXNORM_LIBRARY": str(folder / "libonnxnorm_cpu.so"),
+        "LD_PRELOAD": " ".join(runtimes),
+        # Python itself leaks on purpose; tests/custom_ops/test_memory.py looks for ours.
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    session.chdir(ROOT / "build")
+    configuration = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT))
+    tests = (str(ROOT / file) for file in SANITIZED_TESTS)
+    session.run("pytest", *configuration, *tests, "-k", SANITIZED_CASES, env=environment)
+
+
+@nox.session
+def fuzz_native(session: nox.Session) -> None:
+    """The operators' attributes and shapes, fuzzed for 60 seconds or those after ``--``.
+
+    By random bytes, each input made of a number that a fault ends with; with ``CXX=clang++`` in the
+    environment by libFuzzer, which keeps what it finds in ``build/fuzz``.
+    """
     _require(session, *BUILDING)
     session.chdir(ROOT)
-    for sanitizer in ("address,undefined", "thread"):
-        folder = f"build/sanitizers/{sanitizer.partition(',')[0]}"
-        options = (f"-DONNXNORM_SANITIZE={sanitizer}", "-DONNXNORM_KERNELS_ONLY=ON")
-        session.run("cmake", "-S", "custom_ops", "-B", folder, "-G", "Ninja", *options)
-        session.run("cmake", "--build", folder, "--target", "check_kernels")
+    seconds = session.posargs[0] if session.posargs else "60"
+    if "clang" not in Path(os.environ.get("CXX", "")).name:
+        folder = _build_sanitized(session, "address,undefined", "fuzz_operators")
+        session.run(str(folder / "fuzz_operators"), seconds, external=True)
+        return
+    options = ("-DONNXNORM_KERNELS_ONLY=ON",)
+    sanitizers = "fuzzer-no-link,address,undefined"
+    folder = _build_sanitized(session, sanitizers, "fuzz_operators", *options)
+    corpus = ROOT / "build" / "fuzz" / "operators"
+    corpus.mkdir(parents=True, exist_ok=True)
+    limits = (f"-max_total_time={seconds}", f"-artifact_prefix={corpus.parent}/", "-max_len=4096")
+    session.run(str(folder / "fuzz_operators"), str(corpus), *limits, external=True)
+
+
+def _build_sanitized(session: nox.Session, sanitizers: str, target: str, *options: str) -> Path:
+    """Builds a target of the native library with sanitizers; returns its folder."""
+    folder = ROOT / "build" / "sanitizers" / sanitizers.partition(",")[0]
+    configured = (f"-DONNXNORM_SANITIZE={sanitizers}", "-DONNXNORM_KERNELS_ONLY=OFF", *options)
+    session.run("cmake", "-S", "custom_ops", "-B", str(folder), "-G", "Ninja", *configured)
+    session.run("cmake", "--build", str(folder), "--target", target)
+    return folder
 
 
 @nox.session(venv_backend="none", default=False, requires=["build"])

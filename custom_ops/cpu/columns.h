@@ -209,8 +209,8 @@ inline void sample_columns(const ColumnsTask& task, const T* x, const LongRows& 
 }
 
 template <class T>
-Statistics<Compute<T>> group_in_double(const ColumnsTask& task, const T* x, int64_t group) {
-  return statistics_in_double(x + group * task.depth, task.rows, task.pitch, task.depth);
+Moments group_in_double(const ColumnsTask& task, const T* x, int64_t group) {
+  return run_moments_in_double(x + group * task.depth, task.rows, task.pitch, task.depth);
 }
 
 template <class T, class S>
@@ -259,24 +259,14 @@ void columns_statistics(const ColumnsTask& task, const T* x, ColumnStatistics<Co
       fold_columns(first, shape, task.groups, task.depth, group_first.values);
       fold_columns(second, shape, task.groups, task.depth, group_second.values);
     }
-    int bad = 0, infinite = 0;
-#pragma omp simd reduction(| : bad, infinite)
+    int bad = 0;
+#pragma omp simd reduction(| : bad)
     for (int64_t g = 0; g < task.groups; ++g) {
       const S offset = group_first.values[g] * share;
       const S variance = group_second.values[g] * share - offset * offset;
       result.offset.values[g] = offset;
       result.variance.values[g] = variance;
       bad |= bad_shift(offset, variance);
-      infinite |= !is_finite(variance);
-    }
-    if (sizeof(C) < sizeof(S) && infinite) {
-      for (int64_t g = 0; g < task.groups; ++g) {
-        if (is_finite(result.variance[g])) continue;
-        const Statistics<C> slow = group_in_double(task, x, g);
-        result.shift[g] = slow.shift;
-        result.offset[g] = static_cast<S>(slow.offset);
-        result.variance[g] = static_cast<S>(slow.variance);
-      }
     }
     if (repaired || !bad) return;
     // Only the groups that need it: what one group holds must not change another's last bit.
@@ -406,12 +396,23 @@ inline void map_rows(const ColumnsTask& task, int64_t index, int64_t rows, int64
   }
 }
 
-/// The map of each group, as in Map.
+/// The map of each group, as in Map; in double for those whose factor C does not hold.
 template <class C>
 struct ColumnGroupMaps {
   Columns<C> shift;
   Columns<C> factor;
   Columns<C> offset;
+  DoubleMap in_double[max_columns];
+  bool is_in_double[max_columns];
+  bool any_in_double = false;
+
+  [[gnu::noinline, gnu::cold]] void set_in_double(int64_t group, const DoubleMap& map) {
+    if (!any_in_double) {
+      for (bool& is : is_in_double) is = false;
+    }
+    any_in_double = is_in_double[group] = true;
+    in_double[group] = map;
+  }
 };
 
 template <class C, class S>
@@ -465,6 +466,37 @@ struct ColumnAffine {
   Columns<C> bias;
 };
 
+/// Rows of the whole rectangle, from flat index `index` on, of groups that are partly mapped in double.
+template <class T, class Sink>
+[[gnu::noinline, gnu::cold]] void apply_partly_in_double(const ColumnsTask& task, const T* x, int64_t index,
+                                                         int64_t rows, const ColumnMaps<Compute<T>>& maps,
+                                                         const ColumnGroupMaps<Compute<T>>& groups,
+                                                         const ColumnAffine<Compute<T>>& affine, const Sink& sink,
+                                                         int64_t y_pitch) {
+  using C = Compute<T>;
+  const int64_t width = task.groups * task.depth;
+  for (int64_t r = 0; r < rows; ++r, x += task.pitch, index += task.pitch) {
+    Columns<C> values, scale = affine.scale, bias = affine.bias;
+    const Waiting<C> waiting{values.values};
+    if (affine.fixed) {
+      apply_rows(x, 1, task.pitch, width, maps, waiting, width);
+    } else {
+      const int64_t column = index % task.pitch;
+      const AffineCursor cursor(*task.affine, index - column);
+      apply_rows(x, 1, task.pitch, column, width, maps, *task.affine, cursor, waiting, width);
+      spread_affine(*task.affine, index, width, scale, bias);
+    }
+    for (int64_t c = 0; c < width; ++c) {
+      const int64_t group = c / task.depth;
+      if (!groups.is_in_double[group]) continue;
+      const double normalized = groups.in_double[group](static_cast<double>(value_at(x + c)));
+      values[c] = static_cast<C>(normalized * static_cast<double>(scale[c]) + static_cast<double>(bias[c]));
+    }
+    const Sink to = sink.from(r * y_pitch);
+    for_vectors<C>(width, [&](int64_t c, auto extent) { to.put(load(values + c, extent, Vector<C>{}), c, extent); });
+  }
+}
+
 template <class T>
 void apply_to_columns(const ColumnsTask& task, int64_t first_index, const ColumnGroupMaps<Compute<T>>& groups,
                       const ColumnAffine<Compute<T>>& affine) {
@@ -473,9 +505,9 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
   const Affine& table = *task.affine;
   LongRows shape = long_rows(task, lanes<C>);
   // Joined rows may not go past the table's end.
-  if (!affine.fixed && (table.inner > 1 || table.period % shape.pitch != 0 || first_index % shape.pitch != 0)) {
-    shape = {1, task.rows, task.pitch, width, 0};
-  }
+  const bool past_end =
+      !affine.fixed && (table.inner > 1 || table.period % shape.pitch != 0 || first_index % shape.pitch != 0);
+  if (past_end || groups.any_in_double) shape = {1, task.rows, task.pitch, width, 0};
   ColumnMaps<C> maps;
   spread_maps(groups, task.groups, task.depth, maps);
   if (affine.fixed) {
@@ -491,6 +523,10 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
   const auto map = [&](int64_t index, int64_t rows, int64_t columns) {
     map_rows<T>(task, index, rows, shape.pitch, columns,
                 [&](const T* x, int64_t first, int64_t count, const auto& sink, int64_t y_pitch) {
+                  if (groups.any_in_double) {
+                    const int64_t begin = index + first * shape.pitch;
+                    return apply_partly_in_double(task, x, begin, count, maps, groups, affine, sink, y_pitch);
+                  }
                   if (affine.fixed) return apply_rows(x, count, shape.pitch, columns, maps, sink, y_pitch);
                   // Of the whole row: a table ends with a row.
                   const int64_t column = index % task.pitch;
@@ -502,38 +538,37 @@ void apply_to_columns(const ColumnsTask& task, int64_t first_index, const Column
   if (shape.rest > 0) map(first_index + shape.rows * shape.pitch, 1, shape.rest);
 }
 
-/// Groups up to here have their statistics taken in the compute type; those that leave its range, once more in double.
+/// Groups up to here have their statistics taken in the compute type.
 constexpr int64_t small_group = 4096;
-/// Variances below this, which rounding may have reached, leave the range as well.
-template <class C>
-constexpr C least_variance = sizeof(C) == 4 ? C(1e-30) : C(0);
 
-template <class T>
-void sample_maps(const ColumnsTask& task, const T* x, ColumnGroupMaps<Compute<T>>& maps) {
+template <class S, class T>
+void statistics_maps(const ColumnsTask& task, const T* x, ColumnGroupMaps<Compute<T>>& maps) {
   using C = Compute<T>;
-  if (task.rows * task.depth > small_group) {
-    ColumnStatistics<C, double> statistics;
-    columns_statistics(task, x, statistics);
-    map_groups(statistics, task.groups, *task.rule, maps);
-    return;
-  }
-  ColumnStatistics<C, C> statistics;
+  ColumnStatistics<C, S> statistics;
   columns_statistics(task, x, statistics);
   map_groups(statistics, task.groups, *task.rule, maps);
-  const auto lost = [&](int64_t g) {
-    const C variance = statistics.variance.values[g];
-    return !(maps.factor.values[g] > 0) | (variance != 0 && variance < least_variance<C>);
-  };
-  int any = 0;
-#pragma omp simd reduction(| : any)
-  for (int64_t g = 0; g < task.groups; ++g) any |= lost(g);
-  if (!any) return;
-  for (int64_t g = 0; g < task.groups; ++g) {
-    if (!lost(g)) continue;
-    const Map<C> map = map_of(group_in_double(task, x, g), *task.rule);
+  maps.any_in_double = false;
+  int lost = 0;
+#pragma omp simd reduction(| : lost)
+  for (int64_t g = 0; g < task.groups; ++g) lost |= !factor_in_range(maps.factor.values[g]);
+  for (int64_t g = 0; lost && g < task.groups; ++g) {
+    if (factor_in_range(maps.factor[g])) continue;
+    const Moments moments = group_in_double(task, x, g);
+    const Map<C> map = map_of(statistics_of<C>(moments), *task.rule);
     maps.shift[g] = map.shift;
     maps.factor[g] = map.factor;
     maps.offset[g] = map.offset;
+    const DoubleMap in_double = double_map_of(moments, *task.rule);
+    if (!fits<C>(in_double.factor)) maps.set_in_double(g, in_double);
+  }
+}
+
+template <class T>
+void sample_maps(const ColumnsTask& task, const T* x, ColumnGroupMaps<Compute<T>>& maps) {
+  if (task.rows * task.depth > small_group) {
+    statistics_maps<double>(task, x, maps);
+  } else {
+    statistics_maps<Compute<T>>(task, x, maps);
   }
 }
 
@@ -581,6 +616,13 @@ void normalize_tiny_samples(const ColumnsTask& task) {
     sample_maps(together, matrix, groups);
     spread_maps(groups, together.groups, task.depth, maps);
     apply_rows(matrix, task.rows, pitch, samples * width, maps, Waiting<C>{matrix}, pitch);
+    for (int64_t c = 0; groups.any_in_double && c < samples * width; ++c) {
+      if (!groups.is_in_double[c / task.depth]) continue;
+      for (int64_t r = 0; r < task.rows; ++r) {
+        const auto value = static_cast<double>(value_at(x + c / width * size + r * width + c % width));
+        matrix[r * pitch + c] = static_cast<C>(groups.in_double[c / task.depth](value));
+      }
+    }
     const auto put = [&](const auto& sink) {
       for (int64_t r = 0; r < task.rows; ++r) {
         for (int64_t s = 0; s < samples; ++s) {
@@ -612,33 +654,34 @@ void normalize_columns(const ColumnsTask& task) {
   }
 }
 
-template <class C, class S>
-inline void moments_of(const ColumnStatistics<C, S>& statistics, int64_t groups, double* mean, double* variance) {
-#pragma omp simd
-  for (int64_t g = 0; g < groups; ++g) {
+template <class S, class T>
+void statistics_moments(const ColumnsTask& task, const T* x, double* mean, double* variance) {
+  using C = Compute<T>;
+  ColumnStatistics<C, S> statistics;
+  columns_statistics(task, x, statistics);
+  const Rule rule = *task.rule;
+  int lost = 0;
+#pragma omp simd reduction(| : lost)
+  for (int64_t g = 0; g < task.groups; ++g) {
     mean[g] = static_cast<double>(statistics.shift.values[g]) + static_cast<double>(statistics.offset.values[g]);
     variance[g] = static_cast<double>(statistics.variance.values[g]);
+    lost |= !in_range<C>(square_of(rule, mean[g], variance[g]));
+  }
+  for (int64_t g = 0; lost && g < task.groups; ++g) {
+    if (in_range<C>(square_of(rule, mean[g], variance[g]))) continue;
+    const Moments moments = group_in_double(task, x, g);
+    mean[g] = moments.mean;
+    variance[g] = moments.variance;
   }
 }
 
 template <class T>
 void column_moments(const ColumnsTask& task, double* mean, double* variance) {
-  using C = Compute<T>;
   const T* const x = static_cast<const T*>(task.x) + task.first_index;
   if (task.rows * task.depth > small_group) {
-    ColumnStatistics<C, double> statistics;
-    columns_statistics(task, x, statistics);
-    moments_of(statistics, task.groups, mean, variance);
-    return;
-  }
-  ColumnStatistics<C, C> statistics;
-  columns_statistics(task, x, statistics);
-  moments_of(statistics, task.groups, mean, variance);
-  for (int64_t g = 0; g < task.groups; ++g) {
-    if (variance[g] == 0 || (variance[g] >= static_cast<double>(least_variance<C>) && is_finite(variance[g]))) continue;
-    const Statistics<C> slow = group_in_double(task, x, g);
-    mean[g] = static_cast<double>(slow.shift) + slow.offset;
-    variance[g] = slow.variance;
+    statistics_moments<double>(task, x, mean, variance);
+  } else {
+    statistics_moments<Compute<T>>(task, x, mean, variance);
   }
 }
 
@@ -647,10 +690,14 @@ void map_moments(const double* mean, const double* variance, int64_t groups, con
   using C = Compute<T>;
 #pragma omp simd
   for (int64_t g = 0; g < groups; ++g) {
-    const Map<C> map = map_of(statistics_of<C>(mean[g], variance[g]), rule);
+    const Moments moments{mean[g], variance[g]};
+    const Map<C> map = map_of(statistics_of<C>(moments), rule);
     static_cast<C*>(maps.shift)[g] = map.shift;
     static_cast<C*>(maps.factor)[g] = map.factor;
     static_cast<C*>(maps.offset)[g] = map.offset;
+    const DoubleMap in_double = double_map_of(moments, rule);
+    maps.double_shift[g] = in_double.shift;
+    maps.double_factor[g] = in_double.factor;
   }
 }
 
@@ -664,6 +711,12 @@ void apply_columns(const ColumnsTask& task, const GroupMaps& maps) {
     store(load(static_cast<const C*>(maps.factor) + g, extent, Vector<C>{}), groups.factor + g);
     store(load(static_cast<const C*>(maps.offset) + g, extent, Vector<C>{}), groups.offset + g);
   });
+  int any = 0;
+#pragma omp simd reduction(| : any)
+  for (int64_t g = 0; g < task.groups; ++g) any |= !fits<C>(maps.double_factor[g]);
+  for (int64_t g = 0; any && g < task.groups; ++g) {
+    if (!fits<C>(maps.double_factor[g])) groups.set_in_double(g, {maps.double_shift[g], maps.double_factor[g]});
+  }
   apply_to_columns<T>(task, task.first_index, groups, affine);
 }
 

@@ -91,11 +91,14 @@ struct ColumnsTask {
 constexpr int64_t max_columns = 1024;
 
 /// What maps the elements of groups to normalized values, (x - shift) * factor + offset: in the compute type, one value
-/// of each for each group.
+/// of each for each group. And the same in double, (x - double_shift) * double_factor, for groups whose factor the
+/// compute type does not hold.
 struct GroupMaps {
   void* shift;
   void* factor;
   void* offset;
+  double* double_shift;
+  double* double_factor;
 };
 
 /// Axes in any order, element by element: for sets of axes that no other kernel covers.
@@ -109,7 +112,7 @@ struct StridedTask {
 
 struct ElementKernels {
   void (*normalize_runs)(const RunsTask&);
-  void (*run_moments)(const void* x, int64_t first_index, int64_t count, double* mean, double* variance);
+  void (*run_moments)(const void* x, int64_t first_index, int64_t count, const Rule&, double* mean, double* variance);
   void (*apply_run)(const RunsTask&, double mean, double variance);
 
   void (*normalize_columns)(const ColumnsTask&);

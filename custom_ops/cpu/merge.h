@@ -36,6 +36,11 @@ void merge_moments(const double* means, const double* variances, const double* c
     for (int64_t g = 0; g < size; ++g) {
       mean[begin + g] = anchor[g] + shift[g];
       variance[begin + g] = squares[g] * share;
+      if (is_finite(mean[begin + g])) continue;
+      // Both are infinite where a part's are, as in Moments, unless another is NaN.
+      bool is_nan = false;
+      for (int64_t p = 0; p < parts; ++p) is_nan |= means[p * pitch + begin + g] != means[p * pitch + begin + g];
+      mean[begin + g] = variance[begin + g] = is_nan ? __builtin_nan("") : __builtin_inf();
     }
   }
 }

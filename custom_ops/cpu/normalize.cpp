@@ -273,8 +273,8 @@ void apply_dense(const Job& job, int64_t begin, int64_t length, double mean, dou
   }
   const int64_t pitch = job.affine->period;
   const int64_t end = begin + length;
-  double map[3];
-  const GroupMaps maps = {map, map + 1, map + 2};
+  double map[5];
+  const GroupMaps maps = {map, map + 1, map + 2, map + 3, map + 4};
   job.kernels.map_moments(&mean, &variance, 1, *job.rule, maps);
   for (int64_t i = begin, size = 0; i < end; i += size) {
     size = std::min(job.affine->span - i % job.affine->span, end - i);
@@ -299,7 +299,7 @@ void normalize_dense(const Job& job) {
       }
       for (int64_t g = first; g < first + count; ++g) {
         double mean, variance;
-        job.kernels.run_moments(job.x, g * depth, depth, &mean, &variance);
+        job.kernels.run_moments(job.x, g * depth, depth, *job.rule, &mean, &variance);
         apply_dense(job, g * depth, depth, mean, variance);
       }
     });
@@ -320,7 +320,7 @@ void normalize_dense(const Job& job) {
     const auto begin = [&](int64_t task) { return (first + task / segments) * depth + task % segments * segment; };
     parallel(job.executor, serial, count * segments, [&](int64_t task) {
       job.sum(begin(task), 1, 0, length(task));
-      job.kernels.run_moments(job.x, begin(task), length(task), &means[task], &variances[task]);
+      job.kernels.run_moments(job.x, begin(task), length(task), *job.rule, &means[task], &variances[task]);
     });
     for (int64_t g = 0; g < count; ++g) {
       const int64_t part = g * segments;
@@ -353,16 +353,17 @@ void normalize_long_runs(const Job& job) {
 /// The maps of as many groups.
 class MapTables {
  public:
-  explicit MapTables(int64_t groups)
-      : shift_(static_cast<size_t>(groups)), factor_(shift_.size()), offset_(shift_.size()) {}
+  explicit MapTables(int64_t groups) : groups_(groups), values_(new double[static_cast<size_t>(5 * groups)]) {}
 
   /// Those from group `group` on, each table as if it was one of doubles: of a float, the rest stays unused.
-  GroupMaps from(int64_t group) { return {&shift_[group], &factor_[group], &offset_[group]}; }
+  GroupMaps from(int64_t group) const {
+    const auto table = [&](int64_t number) { return values_.get() + number * groups_ + group; };
+    return {table(0), table(1), table(2), table(3), table(4)};
+  }
 
  private:
-  std::vector<double> shift_;
-  std::vector<double> factor_;
-  std::vector<double> offset_;
+  int64_t groups_;
+  std::unique_ptr<double[]> values_;
 };
 
 /// Groups that are columns. A rectangle of all rows and some columns is one task where it fits in the cache.

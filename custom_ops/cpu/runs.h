@@ -21,6 +21,11 @@ struct Statistics {
   double variance;
 };
 
+template <class C>
+inline Moments moments_of(const Statistics<C>& statistics) {
+  return {static_cast<double>(statistics.shift) + statistics.offset, statistics.variance};
+}
+
 /// What maps an element to its normalized value, (x - shift) * factor + offset.
 template <class C>
 struct Map {
@@ -31,16 +36,16 @@ struct Map {
 
 template <class C>
 inline Map<C> map_of(const Statistics<C>& statistics, const Rule& rule) {
-  const double mean = static_cast<double>(statistics.shift) + statistics.offset;
-  const double factor = factor_of(rule, mean, statistics.variance);
+  const double factor = double_map_of(moments_of(statistics), rule).factor;
   if (!rule.subtract_mean) return {0, static_cast<C>(factor), 0};
   return {statistics.shift, static_cast<C>(factor), static_cast<C>(-statistics.offset * factor)};
 }
 
 template <class C>
-inline Statistics<C> statistics_of(double mean, double variance) {
-  const C shift = static_cast<C>(mean);
-  return {shift, mean - static_cast<double>(shift), variance};
+inline Statistics<C> statistics_of(const Moments& moments) {
+  const C shift = static_cast<C>(moments.mean);
+  const double offset = is_finite(moments.mean) ? moments.mean - static_cast<double>(shift) : 0;
+  return {shift, offset, moments.variance};
 }
 
 /// A shift is repaired when its distance from the mean exceeds two standard deviations: below that it costs less than
@@ -118,28 +123,17 @@ inline Vector<Compute<T>> sampled_sum(const T* x, const Sample<Compute<T>>& samp
   return sum;
 }
 
-/// For values whose squares leave float's range: slow and rare. What is not finite itself ends as NaN here.
+/// Rare, and kept out of the loops that call it.
 template <class T>
-Statistics<Compute<T>> statistics_in_double(const T* x, int64_t runs, int64_t pitch, int64_t depth) {
-  const double count = static_cast<double>(runs) * static_cast<double>(depth);
-  const double anchor = static_cast<double>(value_at(x));
-  double sum = 0;
-  for (int64_t r = 0; r < runs; ++r) {
-    for (int64_t i = 0; i < depth; ++i) sum += static_cast<double>(value_at(x + r * pitch + i)) - anchor;
-  }
-  const double mean = anchor + sum / count;
-  double squares = 0;
-  for (int64_t r = 0; r < runs; ++r) {
-    for (int64_t i = 0; i < depth; ++i) {
-      const double d = static_cast<double>(value_at(x + r * pitch + i)) - mean;
-      squares += d * d;
-    }
-  }
-  return statistics_of<Compute<T>>(mean, squares / count);
+[[gnu::noinline, gnu::cold]] Moments run_moments_in_double(const T* x, int64_t runs, int64_t pitch, int64_t depth) {
+  return moments_in_double(runs * depth,
+                           [&](int64_t i) { return static_cast<double>(value_at(x + i / depth * pitch + i % depth)); });
 }
 
+/// Statistics that the rule can use, whatever the values.
 template <class T>
-inline Statistics<Compute<T>> runs_statistics(const T* x, int64_t runs, int64_t pitch, int64_t depth) {
+inline Statistics<Compute<T>> runs_statistics(const T* x, int64_t runs, int64_t pitch, int64_t depth,
+                                              const Rule& rule) {
   using C = Compute<T>;
   const double count = static_cast<double>(runs) * static_cast<double>(depth);
   const C anchor = value_at(x);
@@ -157,11 +151,14 @@ inline Statistics<Compute<T>> runs_statistics(const T* x, int64_t runs, int64_t 
         second += static_cast<double>(sum_of_lanes<C>(sums.second));
       }
     }
-    if (sizeof(C) < sizeof(double) && !is_finite(second)) return statistics_in_double(x, runs, pitch, depth);
     result.offset = first / count;
     result.variance = second / count - result.offset * result.offset;
-    if (repaired || !bad_shift(result.offset, result.variance)) return result;
-    result.shift = static_cast<C>(static_cast<double>(result.shift) + result.offset);
+    if (!repaired && bad_shift(result.offset, result.variance)) {
+      result.shift = static_cast<C>(static_cast<double>(result.shift) + result.offset);
+      continue;
+    }
+    if (in_range<C>(square_of(rule, moments_of(result).mean, result.variance))) return result;
+    return statistics_of<C>(run_moments_in_double(x, runs, pitch, depth));
   }
 }
 
@@ -170,6 +167,15 @@ template <class C>
 inline void factors_of(const Rule& rule, const C* means, const C* variances, C* factors) {
 #pragma omp simd
   for (int64_t r = 0; r < lanes<C>; ++r) factors[r] = factor_of(rule, means[r], variances[r]);
+}
+
+/// Whether a vector of rows needs no second look.
+template <class C>
+inline bool all_in_range(const C* factors) {
+  int lost = 0;
+#pragma omp simd reduction(| : lost)
+  for (int64_t r = 0; r < lanes<C>; ++r) lost |= !factor_in_range(factors[r]);
+  return !lost;
 }
 
 /// Rows this short are taken several at a time, so that what is done once a row is done for a vector of rows at once.
@@ -184,12 +190,18 @@ struct RowMaps {
   alignas(vector_bytes) C shift[lanes<C>];
   alignas(vector_bytes) C factor[lanes<C>];
   alignas(vector_bytes) C offset[lanes<C>];
+  /// Of those whose factor C does not hold, by their bits.
+  DoubleMap in_double[lanes<C>];
+  uint32_t is_in_double = 0;
 
   Map<C> operator[](int64_t row) const { return {shift[row], factor[row], offset[row]}; }
-  void set(int64_t row, const Map<C>& map) {
+  [[gnu::noinline, gnu::cold]] void set(int64_t row, const Statistics<C>& statistics, const Rule& rule) {
+    const Map<C> map = map_of(statistics, rule);
     shift[row] = map.shift;
     factor[row] = map.factor;
     offset[row] = map.offset;
+    in_double[row] = double_map_of(moments_of(statistics), rule);
+    if (!fits<C>(in_double[row].factor)) is_in_double |= 1u << row;
   }
 };
 
@@ -218,8 +230,9 @@ inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, const Rule&
   store(shift + offset, means);
   store(sums_of_rows<C>(second) * share - offset * offset, variances);
   factors_of(rule, means, variances, maps.factor);
-  bool good = true;
-  for (int64_t r = 0; r < rows; ++r) good &= maps.factor[r] > 0 && !bad_shift(offsets[r], variances[r]);
+  maps.is_in_double = 0;
+  bool good = all_in_range(maps.factor);
+  for (int64_t r = 0; r < rows; ++r) good &= !bad_shift(offsets[r], variances[r]);
   if (rule.subtract_mean) {
     store(-offset * load(maps.factor), maps.offset);
   } else {
@@ -227,8 +240,8 @@ inline void short_rows_maps(const T* x, int64_t rows, int64_t depth, const Rule&
     clear(maps.offset, lanes<C>);
   }
   for (int64_t r = 0; !good && r < rows; ++r) {
-    if (maps.factor[r] > 0 && !bad_shift(offsets[r], variances[r])) continue;
-    maps.set(r, map_of(runs_statistics(x + r * depth, 1, depth, depth), rule));
+    if (factor_in_range(maps.factor[r]) && !bad_shift(offsets[r], variances[r])) continue;
+    maps.set(r, runs_statistics(x + r * depth, 1, depth, depth, rule), rule);
   }
 }
 
@@ -341,10 +354,32 @@ class Output {
     }
   }
 
+  /// Element by element in double.
+  [[gnu::noinline, gnu::cold]] void apply_in_double(const T* x, int64_t count, const DoubleMap& map,
+                                                    const Affine& affine, AffineCursor& cursor) {
+    for (int64_t i = 0; i < count; ++i) {
+      const double scale = static_cast<double>(static_cast<const C*>(affine.scale)[cursor.entry()]);
+      const double bias = static_cast<double>(static_cast<const C*>(affine.bias)[cursor.entry()]);
+      put(broadcast(static_cast<C>(map(static_cast<double>(value_at(x + i))) * scale + bias)), Part{1});
+      cursor.advance(1);
+    }
+  }
+
+  /// A group, or a part of it.
+  void apply(const T* x, int64_t count, const Statistics<C>& statistics, const Rule& rule, const Affine& affine,
+             AffineCursor& cursor) {
+    const DoubleMap map = double_map_of(moments_of(statistics), rule);
+    if (fits<C>(map.factor)) {
+      apply(x, count, map_of(statistics, rule), affine, cursor);
+    } else {
+      apply_in_double(x, count, map, affine, cursor);
+    }
+  }
+
   /// Up to a vector of rows.
   void apply(const T* x, int64_t rows, int64_t depth, const RowMaps<C>& maps, const Affine& affine,
              AffineCursor& cursor) {
-    const bool whole = affine.inner == 1 && affine.period == depth;
+    const bool whole = affine.inner == 1 && affine.period == depth && !maps.is_in_double;
     const bool done = whole && straight<T>(finish_, y_, index_, ahead_until<T>(end_), [&](const auto& sink) {
                         apply_maps(x, sink, 0, rows, depth, rows * depth, maps, affine);
                         index_ += rows * depth;
@@ -355,7 +390,11 @@ class Output {
         apply_maps(x, Waiting<C>{room_for(size * depth)}, r, size, depth, 0, maps, affine);
       } else {
         size = 1;
-        apply(x + r * depth, depth, maps[r], affine, cursor);
+        if (maps.is_in_double >> r & 1) {
+          apply_in_double(x + r * depth, depth, maps.in_double[r], affine, cursor);
+        } else {
+          apply(x + r * depth, depth, maps[r], affine, cursor);
+        }
       }
     }
   }
@@ -421,15 +460,16 @@ inline void normalize_tiny_rows(const T* x, int64_t rows, int64_t depth, const R
     store(sums_of_rows<C>(sums) * share, variances);
     store(load(means) + load(anchors), means);
     factors_of(rule, means, variances, factors);
+    const bool good = all_in_range(factors);
     for (int64_t r = 0; r < size; ++r) {
       const int64_t row = (begin + r) * depth;
-      if (factors[r] > 0) {
+      if (good || factor_in_range(factors[r])) {
         const V from = rule.subtract_mean ? centered[r] : load(x + row, part, V{});
         output.put(from * factors[r] * scale + bias, part);
       } else {
         AffineCursor cursor(affine, 0);
-        const auto map = map_of(statistics_in_double(x + row, 1, depth, depth), rule);
-        output.apply(x + row, depth, map, affine, cursor);
+        const Moments moments = run_moments_in_double(x + row, 1, depth, depth);
+        output.apply(x + row, depth, statistics_of<C>(moments), rule, affine, cursor);
       }
     }
   }
@@ -460,22 +500,22 @@ void normalize_runs(const RunsTask& task) {
   }
   for (int64_t g = 0; g < task.groups; ++g) {
     const int64_t group = g * depth;
-    const Map<C> map = map_of(runs_statistics(x + group, task.runs, task.pitch, depth), *task.rule);
+    const auto statistics = runs_statistics(x + group, task.runs, task.pitch, depth, *task.rule);
     for (int64_t r = 0; r < task.runs; ++r) {
       const int64_t run = group + r * task.pitch;
       AffineCursor cursor(*task.affine, task.first_index + run);
       const int64_t begin = task.first_index + run;
       Output<T> output(task.finish, task.y, begin, task.runs == 1 ? end : begin + depth, depth);
-      output.apply(x + run, depth, map, *task.affine, cursor);
+      output.apply(x + run, depth, statistics, *task.rule, *task.affine, cursor);
     }
   }
 }
 
 template <class T>
-void run_moments(const void* x, int64_t first_index, int64_t count, double* mean, double* variance) {
-  const auto statistics = runs_statistics(static_cast<const T*>(x) + first_index, 1, count, count);
-  *mean = static_cast<double>(statistics.shift) + statistics.offset;
-  *variance = statistics.variance;
+void run_moments(const void* x, int64_t first_index, int64_t count, const Rule& rule, double* mean, double* variance) {
+  const Moments moments = moments_of(runs_statistics(static_cast<const T*>(x) + first_index, 1, count, count, rule));
+  *mean = moments.mean;
+  *variance = moments.variance;
 }
 
 template <class T>
@@ -483,7 +523,7 @@ void apply_run(const RunsTask& task, double mean, double variance) {
   AffineCursor cursor(*task.affine, task.first_index);
   Output<T> output(task.finish, task.y, task.first_index, task.first_index + task.depth, 0);
   output.apply(static_cast<const T*>(task.x) + task.first_index, task.depth,
-               map_of(statistics_of<Compute<T>>(mean, variance), *task.rule), *task.affine, cursor);
+               statistics_of<Compute<T>>(Moments{mean, variance}), *task.rule, *task.affine, cursor);
 }
 
 }  // namespace

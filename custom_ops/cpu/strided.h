@@ -51,22 +51,11 @@ void normalize_strided(const StridedTask& task) {
   }
   for (int64_t g = task.first_group; g < task.first_group + task.groups; ++g) {
     const Position group = locate(dimensions, rank, false, g);
-    const double anchor = value<T>(from.x, group.x);
-    double sum = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      sum += value<T>(from.x, group.x + locate(dimensions, rank, true, i).x) - anchor;
-    }
-    const double mean = anchor + sum / static_cast<double>(count);
-    double squares = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const double d = value<T>(from.x, group.x + locate(dimensions, rank, true, i).x) - mean;
-      squares += d * d;
-    }
-    const double factor = factor_of(*task.rule, mean, squares / static_cast<double>(count));
-    const double shift = task.rule->subtract_mean ? mean : 0;
+    const auto value_of = [&](int64_t i) { return value<T>(from.x, group.x + locate(dimensions, rank, true, i).x); };
+    const DoubleMap map = double_map_of(moments_in_double(count, value_of), *task.rule);
     for (int64_t i = 0; i < count; ++i) {
       const Position at = locate(dimensions, rank, true, i);
-      const double normalized = (value<T>(from.x, group.x + at.x) - shift) * factor;
+      const double normalized = map(value<T>(from.x, group.x + at.x));
       const double result =
           normalized * value<T>(from.scale, group.scale + at.scale) + value<T>(from.bias, group.bias + at.bias);
       const Compute<T> narrowed = static_cast<Compute<T>>(result);

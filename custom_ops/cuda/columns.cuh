@@ -51,18 +51,19 @@ __device__ inline void tile_moments(const Problem& problem, const TileColumns& t
 #pragma unroll
   for (int i = 0; i < N; ++i) moments[i] = {C(0), C(0), C(0), C(0)};
   C count = 0;
+  const bool centered = about_mean(problem);
   if (tile.exists) {
     for (int64_t row = begin + threadIdx.y; row < end; row += blockDim.y) {
       const Pack<T, N> pack = input<T, N>(problem, first + row * tile.pitch + tile.begin + tile.own);
       keep(row, pack);
-      if (count == 0) {
+      if (count == 0 && centered) {
 #pragma unroll
         for (int i = 0; i < N; ++i) moments[i].anchor = widen(pack.values[i]);
       }
       count += 1;
       const C reciprocal = ratio(C(1), count);
 #pragma unroll
-      for (int i = 0; i < N; ++i) add(moments[i], widen(pack.values[i]), reciprocal);
+      for (int i = 0; i < N; ++i) add(moments[i], widen(pack.values[i]), reciprocal, centered);
     }
   }
   const int width = static_cast<int>(blockDim.x) * N;

@@ -1,4 +1,5 @@
-// Mean and variance without cancellation: everything is relative to an anchor, an element of the group itself.
+// Mean and variance without cancellation: everything is relative to an anchor, an element of the group itself. Of a
+// mean square, the anchor and the mean are 0.
 #pragma once
 
 #include "platform.h"
@@ -38,9 +39,17 @@ __device__ inline Moments<C> merged(const Moments<C>& a, const Moments<C>& b) {
   return {a.anchor, a.offset + distance * share, a.squares + b.squares + distance * distance * a.count * share, count};
 }
 
+/// Whether distances are from the mean. Where nothing but the mean square counts they are from 0: an infinity then
+/// makes that infinite, where its distance from an infinite mean would be NaN.
+__device__ inline bool about_mean(const Problem& problem) { return problem.divisor == Divisor::deviation; }
+
 /// Another element of which the moments so far are known; `reciprocal` is one over the new count.
 template <class C>
-__device__ inline void add(Moments<C>& moments, C value, C reciprocal) {
+__device__ inline void add(Moments<C>& moments, C value, C reciprocal, bool about_mean) {
+  if (!about_mean) {
+    moments.squares += value * value;
+    return;
+  }
   const C distance = (value - moments.anchor) - moments.offset;
   moments.offset += distance * reciprocal;
   moments.squares += distance * ((value - moments.anchor) - moments.offset);

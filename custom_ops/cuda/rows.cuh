@@ -12,8 +12,13 @@ namespace onnxnorm::cuda {
 
 /// Moments of `count` elements that the threads of a row hold: `visit(f)` calls f for each of the thread's own.
 template <class C, class Visit>
-__device__ inline Moments<C> moments_of_row(C anchor, int64_t count, const Visit& visit) {
+__device__ inline Moments<C> moments_of_row(const Problem& problem, C anchor, int64_t count, const Visit& visit) {
   const C elements = static_cast<C>(count);
+  if (!about_mean(problem)) {
+    C squares = 0;
+    visit([&](C x) { squares += x * x; });
+    return {C(0), C(0), sum_of_row(squares), elements};
+  }
   C sum = 0;
   visit([&](C x) { sum += x - anchor; });
   const C offset = ratio(sum_of_row(sum), elements);
@@ -25,7 +30,9 @@ __device__ inline Moments<C> moments_of_row(C anchor, int64_t count, const Visit
   });
   // The first mean is itself rounded: the second pass takes out what it left.
   const C correction = ratio(sum_of_row(rest), elements);
-  return {anchor, offset + correction, sum_of_row(squares) - correction * correction * elements, elements};
+  const C total = sum_of_row(squares), excess = correction * correction * elements;
+  // Infinite squares stay so.
+  return {anchor, offset + correction, excess < total ? total - excess : total, elements};
 }
 
 /// A thread's own elements of a piece of a row, in registers: ITEMS vectors of N, one for each stride of all threads.
@@ -83,7 +90,7 @@ __global__ void __launch_bounds__(row_threads) rows_in_registers(Problem problem
   const int64_t first = (exists ? row : problem.view.batch - 1) * depth;
   const C anchor = first_of<T>(problem, first);
   const Held<T, N, ITEMS> held(problem, first, depth);
-  const Map<C> map = map_of(moments_of_row(anchor, depth, held), problem);
+  const Map<C> map = map_of(moments_of_row(problem, anchor, depth, held), problem);
   if (!exists) return;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
@@ -110,7 +117,7 @@ __global__ void __launch_bounds__(row_threads) rows_in_shared(Problem problem) {
       for (int i = 0; i < N; ++i) use(widen(pack.values[i]));
     }
   };
-  const Map<C> map = map_of(moments_of_row(anchor, depth, visit), problem);
+  const Map<C> map = map_of(moments_of_row(problem, anchor, depth, visit), problem);
   for (int64_t c = own; c < depth; c += step) {
     const Pack<T, N> pack = load<T, N>(kept + c);
     C values[N];
@@ -142,7 +149,7 @@ __global__ void __launch_bounds__(split_threads)
       const int64_t first = row * problem.view.depth + begin;
       const int64_t count = chunk.end - begin < split_elements ? chunk.end - begin : split_elements;
       const Held<T, N, items> held(problem, first, count);
-      total = merged(total, moments_of_row(first_of<T>(problem, first), count, held));
+      total = merged(total, moments_of_row(problem, first_of<T>(problem, first), count, held));
     }
     if (threadIdx.x == 0) partials[row * gridDim.x + blockIdx.x] = total;
   }

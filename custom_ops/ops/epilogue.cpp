@@ -1,6 +1,7 @@
 #include "ops/epilogue.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 namespace onnxnorm {
@@ -55,6 +56,12 @@ void read_activation(const EpilogueAttributes& attributes, Epilogue& epilogue) {
   if (given.size() != known.parameters.size()) {
     throw std::invalid_argument("activation_params is " + listed() + " for the activation " + known.name +
                                 "; accepted: [" + join(known.parameters, [](const char* name) { return name; }) + "]");
+  }
+  for (size_t i = 0; i < given.size(); ++i) {
+    // Bounds may be infinite: a side that is open.
+    if (std::isfinite(given[i]) || (known.activation == Activation::clip && !std::isnan(given[i]))) continue;
+    throw std::invalid_argument("activation_params is " + listed() + " for the activation " + known.name +
+                                "; accepted: " + (known.activation == Activation::clip ? "no NaN" : "finite numbers"));
   }
   epilogue.activation = known.activation;
   std::copy(given.begin(), given.end(), epilogue.parameters);

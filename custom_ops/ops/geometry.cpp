@@ -206,6 +206,10 @@ void check_attributes(Kind kind, const Attributes& attributes) {
   if (attributes.subtract_mean != 0 && attributes.subtract_mean != 1) {
     throw std::invalid_argument("subtract_mean is " + text(attributes.subtract_mean) + "; accepted: 0 or 1");
   }
+  if (attributes.stash_type != 1 && attributes.stash_type != 11) {
+    throw std::invalid_argument("stash_type is " + text(attributes.stash_type) +
+                                "; accepted: 1 (float32) or 11 (float64)");
+  }
   if (!(attributes.epsilon >= 0) || std::isinf(attributes.epsilon)) {
     throw std::invalid_argument("epsilon is " + std::to_string(attributes.epsilon) +
                                 "; accepted: a finite number, 0 or more");

@@ -25,6 +25,7 @@ struct Attributes {
   int64_t num_groups = 0;
   std::vector<int64_t> axes = {-1};
   int64_t subtract_mean = 1;
+  int64_t stash_type = 1;  // of the function body alone
   float epsilon = 1e-5f;
   int64_t channel_block = 0;
 };

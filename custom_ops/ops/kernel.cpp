@@ -1,5 +1,6 @@
 #include "ops/kernel.h"
 
+#include "ops/attributes.h"
 #include "ops/operators.h"
 
 namespace onnxnorm {
@@ -15,54 +16,13 @@ std::string describe(const OrtApi& api, Kind kind, const OrtKernelInfo& info) {
   return "onnxnorm." + std::string(name_of(kind)) + " node '" + name + "': ";
 }
 
-/// False when the node has no such attribute; the API reports that as any other error.
-bool found(const OrtApi& api, OrtStatus* status) {
-  if (!status) return true;
-  api.ReleaseStatus(status);
-  return false;
-}
-
-Attributes read_attributes(const OrtApi& api, Kind kind, const OrtKernelInfo& info) {
-  Attributes attributes = defaults_of(kind);
-  found(api, api.KernelInfoGetAttribute_float(&info, "epsilon", &attributes.epsilon));
-  if (kind == Kind::layer)
-    found(api, api.KernelInfoGetAttribute_int64(&info, "subtract_mean", &attributes.subtract_mean));
-  if (!has_channels(kind)) {
-    size_t size = 0;
-    if (found(api, api.KernelInfoGetAttributeArray_int64(&info, "axes", nullptr, &size))) {
-      attributes.axes.resize(size);
-      if (size > 0) check(api, api.KernelInfoGetAttributeArray_int64(&info, "axes", attributes.axes.data(), &size));
-    }
-    return attributes;
-  }
-  found(api, api.KernelInfoGetAttribute_int64(&info, "axis", &attributes.axis));
-  found(api, api.KernelInfoGetAttribute_int64(&info, "channel_block", &attributes.channel_block));
-  if (kind == Kind::group &&
-      !found(api, api.KernelInfoGetAttribute_int64(&info, "num_groups", &attributes.num_groups))) {
-    throw std::invalid_argument("the attribute num_groups is missing; accepted: an integer that divides the channels");
-  }
-  return attributes;
-}
-
-std::string read_string(const OrtApi& api, const OrtKernelInfo& info, const char* name) {
-  size_t size = 0;
-  if (!found(api, api.KernelInfoGetAttribute_string(&info, name, nullptr, &size))) return {};
-  std::string value(size, '\0');
-  if (size > 0) check(api, api.KernelInfoGetAttribute_string(&info, name, value.data(), &size));
-  return value.c_str();  // up to the terminator that the size counts
-}
-
-EpilogueAttributes read_epilogue(const OrtApi& api, const OrtKernelInfo& info) {
-  EpilogueAttributes attributes;
-  attributes.activation = read_string(api, info, "activation");
-  attributes.residual_stage = read_string(api, info, "residual_stage");
-  size_t size = 0;
-  if (found(api, api.KernelInfoGetAttributeArray_float(&info, "activation_params", nullptr, &size)) && size > 0) {
-    std::vector<float>& values = attributes.activation_params;
-    values.resize(size);
-    check(api, api.KernelInfoGetAttributeArray_float(&info, "activation_params", values.data(), &size));
-  }
-  return attributes;
+/// Whether the node has the input: an optional one may be left out by an empty name.
+bool has_input(const OrtApi& api, const OrtKernelInfo& info, size_t index) {
+  size_t count = 0, size = 0;
+  check(api, api.KernelInfo_GetInputCount(&info, &count));
+  if (index >= count) return false;
+  check(api, api.KernelInfo_GetInputName(&info, index, nullptr, &size));
+  return size > 1;  // with the terminator
 }
 
 /// The shape of an input as far as the model tells it.
@@ -112,12 +72,11 @@ void check_block(int64_t channel_block, int64_t of_device) {
 Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info, std::unique_ptr<Device> device)
     : api_(api), kind_(kind), element_(element), node_(describe(api, kind, info)), device_(std::move(device)) {
   try {
+    check_attribute_types(api, kind, info);
     attributes_ = read_attributes(api, kind, info);
     check_attributes(kind, attributes_);
     check_block(attributes_.channel_block, device_->channel_block());
-    size_t inputs = 0;
-    check(api, api.KernelInfo_GetInputCount(&info, &inputs));
-    has_residual_ = inputs > input_residual;
+    has_residual_ = has_input(api, info, input_residual);
     epilogue_ = epilogue_of(read_epilogue(api, info), has_residual_);
     Shapes shapes{known_shape(api, info, input_x), known_shape(api, info, input_scale),
                   known_shape(api, info, input_bias)};

@@ -5,6 +5,7 @@
 #include "cpu/isa.h"
 #include "ops/api.h"
 #include "ops/operators.h"
+#include "ops/pinned.h"
 
 namespace onnxnorm {
 
@@ -18,7 +19,8 @@ std::vector<Provider> providers() {
 
 namespace {
 
-/// Sessions refer to the domain and its operators for as long as they live, so these are never destroyed.
+/// Sessions refer to the domain and its operators for as long as they live, so these are never destroyed, and made once
+/// in a process.
 struct Domain {
   explicit Domain(const OrtApi& api) : operators(all_operators(api)) {
     check(api, api.CreateCustomOpDomain("onnxnorm", &handle));
@@ -35,7 +37,11 @@ OrtCustomOpDomain* domain_for(const OrtApi& api) {
   static auto& domains = *new std::map<const OrtApi*, Domain*>;
   const std::lock_guard<std::mutex> lock(mutex);
   Domain*& domain = domains[&api];
-  if (!domain) domain = new Domain(api);
+  if (!domain) {
+    // Without it the library works as well; a process that unloads it again and again grows.
+    keep_loaded();
+    domain = new Domain(api);
+  }
   return domain->handle;
 }
 

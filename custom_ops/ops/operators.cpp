@@ -98,10 +98,14 @@ OrtStatus* ORT_API_CALL infer_shape(const OrtCustomOp* op, OrtShapeInferContext*
     check(api, api.ShapeInferContext_GetInputCount(context, &inputs));
     if (inputs > input_residual) {
       OrtTensorTypeAndShapeInfo* residual = nullptr;
-      check(api, api.ShapeInferContext_GetInputTypeShape(context, input_residual, &residual));
-      const std::vector<Extent> others = extents_of(api, residual);
-      if (others.empty()) return;
-      extents = broadcast(extents, others);
+      // An omitted one, with an empty name, has no type: releases of ONNX Runtime say so in different ways.
+      OrtStatus* const status = api.ShapeInferContext_GetInputTypeShape(context, input_residual, &residual);
+      if (status) api.ReleaseStatus(status);
+      if (!status && residual) {
+        const std::vector<Extent> others = extents_of(api, residual);
+        if (others.empty()) return;
+        extents = broadcast(extents, others);
+      }
     }
     Shape shape;
     std::vector<const char*> names;

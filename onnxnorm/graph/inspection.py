@@ -19,7 +19,7 @@ from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.modelfile import load
-from onnxnorm.opset import DOMAIN
+from onnxnorm.opset import DOMAIN, checks
 
 Form = Literal["custom", "native"]
 Types = Mapping[str, onnx.TypeProto.Tensor]
@@ -120,12 +120,14 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
         model: an ONNX file or a loaded model. External weights are not read.
 
     Raises:
-        ModelFileError: the file is missing, damaged or not an ONNX file.
+        ModelFileError: the file is missing, damaged or not an ONNX file, or nodes of the
+            ``onnxnorm`` domain are not what the domain says.
     """
     if isinstance(model, onnx.ModelProto):
         proto, name = model, "the model"
     else:
         proto, name = load(model, weights=False), str(model)
+    checks.check(proto, name)
     nodes = _nodes(proto)
     try:
         layers, cpu = records.read(proto, name), cpu_target.read(proto, name)

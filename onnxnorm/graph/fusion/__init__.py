@@ -32,7 +32,7 @@ from onnxnorm.graph.nodes import (
 )
 from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.modelfile import load
-from onnxnorm.opset import DOMAIN, OPERATORS
+from onnxnorm.opset import DOMAIN, OPERATORS, checks
 
 # An activation ends what a node can take in behind it; what stands before it comes last.
 RULES: Sequence[Rule[Any]] = (Activation(), Residual(), ResidualBefore())
@@ -114,10 +114,12 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
         one record for each normalization node, in the order of the graph.
 
     Raises:
-        ModelFileError: the model is not valid.
+        ModelFileError: the model is not valid, or nodes of ours are not what the domain says.
     """
     if not has_nodes(model):
         return ()
+    checks.check(model, source)
+    checks.drop_omitted(model)
     fusions = _fuse_graph(model.graph, Shapes(model), {})
     keep_only(model.functions, lambda f: f.domain != DOMAIN or f.name not in OPERATORS)
     for graph in all_graphs(model.graph):

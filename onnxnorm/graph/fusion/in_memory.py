@@ -11,7 +11,7 @@ import onnx.external_data_helper
 
 from onnxnorm.graph.fusion import fuse, has_nodes
 from onnxnorm.modelfile import Header, header, load
-from onnxnorm.opset import DOMAIN
+from onnxnorm.opset import DOMAIN, checks
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,34 @@ def header_of(source: str | bytes) -> Header:
         return header(stream)
 
 
-def optimized(source: str | bytes) -> InMemory | None:
+def optimized(source: str | bytes, name: str = "the model", fused: bool = True) -> InMemory | None:
     """The optimized form of a model file or of its content; None where it is no other.
+
 
     Only the list of operator domains is read of a model without our nodes, and of what is no ONNX
     file, such as one in ONNX Runtime's own format. External tensors are not read.
 
+    Args:
+        source: the file or its content.
+        name: what an error calls it.
+        fused: without it, no more than omitted inputs is taken out, which some releases of ONNX
+            Runtime crash at.
+
     Raises:
         ModelFileError: an ONNX file that is damaged or not valid.
+        NodeError: nodes of ours that are not what the domain says.
     """
     if DOMAIN not in header_of(source).domains:
         return None
     if isinstance(source, bytes):
         model = onnx.ModelProto.FromString(source)
+        checks.check(model, name)
     else:
         model = load(source, weights=False)
-    if not has_nodes(model) or not any(fusion.fused for fusion in fuse(model)):
+    differs = checks.drop_omitted(model)
+    if fused and has_nodes(model) and any(fusion.fused for fusion in fuse(model)):
+        differs = True
+    if not differs:
         return None
     uses_external_data = onnx.external_data_helper.uses_external_data
     if isinstance(source, bytes) or not any(map(uses_external_data, model.graph.initializer)):

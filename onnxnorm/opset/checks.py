@@ -1,0 +1,121 @@
+"""What a model's nodes of the ``onnxnorm`` domain must be before anything computes with them.
+
+The library cannot see it all: ONNX Runtime tells a kernel neither the names of the attributes that
+its node has nor the version of the domain that the model imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx
+
+from onnxnorm.errors import ModelFileError
+from onnxnorm.opset import DOMAIN, OPERATORS, VERSION
+
+
+class NodeError(ModelFileError):
+    """A model whose nodes of the domain are not what the domain says."""
+
+
+_Types = onnx.AttributeProto
+#: Inputs that a node has at least, and those of the optimized form.
+_REQUIRED = ("X", "scale", "bias")
+_INPUTS = (*_REQUIRED, "residual")
+#: Attributes of the optimized form.
+_FUSED = {
+    "activation": _Types.STRING,
+    "activation_params": _Types.FLOATS,
+    "residual_stage": _Types.STRING,
+}
+_STASH_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+
+
+def check(model: onnx.ModelProto, source: str = "the model") -> None:
+    """Refuses nodes of the domain that would compute something else than they say.
+
+    Args:
+        model: a model, or the outline of one without its weights.
+        source: what an error calls it.
+
+    Raises:
+        NodeError: the domain's version, an attribute's name or type, or the inputs of a node are
+            not those of the domain.
+    """
+    for holder in (model, *model.functions):
+        for imported in holder.opset_import:
+            if imported.domain == DOMAIN and imported.version != VERSION:
+                raise NodeError(
+                    f"{source}: imports version {imported.version} of the operator domain "
+                    f"{DOMAIN}; accepted: {VERSION}"
+                )
+    for node in (n for nodes in (model.graph, *model.functions) for n in _nodes(nodes)):
+        fault = _fault(node) if node.domain == DOMAIN and node.op_type in OPERATORS else None
+        if fault:
+            raise NodeError(f"{source}: {DOMAIN}.{node.op_type} node {node.name!r}: {fault}")
+
+
+def drop_omitted(model: onnx.ModelProto) -> bool:
+    """Removes empty names at the end of the inputs of the domain's nodes; whether there were any.
+
+    They mean nothing, and ONNX Runtime 1.21 and 1.23 crash at them.
+    """
+    dropped = False
+    for node in (n for nodes in (model.graph, *model.functions) for n in _nodes(nodes)):
+        while node.domain == DOMAIN and node.input and not node.input[-1]:
+            del node.input[-1]
+            dropped = True
+    return dropped
+
+
+def _nodes(holder: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph or a function, and those of the graphs inside them."""
+    for node in holder.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _fault(node: onnx.NodeProto) -> str | None:
+    """What is wrong with a node of the domain, and what would be accepted."""
+    accepted = _attribute_types(OPERATORS[node.op_type].attributes)
+    for attribute in node.attribute:
+        if attribute.name not in accepted:
+            return f"unknown attribute {attribute.name!r}; accepted: {', '.join(accepted)}"
+        if attribute.type != accepted[attribute.name]:
+            found, wanted = map(_type_name, (attribute.type, accepted[attribute.name]))
+            return f"the attribute {attribute.name} is {found}; accepted: {wanted}"
+        is_value = attribute.name == "stash_type" and not attribute.ref_attr_name
+        if is_value and attribute.i not in _STASH_TYPES:
+            return f"stash_type is {attribute.i}; accepted: 1 (float32) or 11 (float64)"
+    given = list(node.input)
+    for number, name in enumerate(_REQUIRED):
+        if number >= len(given) or not given[number]:
+            return (
+                f"the input {name} is left out; accepted: a tensor, such as one of "
+                f"{'zeros' if name == 'bias' else 'ones'} where the layer has no {name}"
+                if number
+                else "the input X is left out; accepted: a tensor"
+            )
+    if any(given[len(_INPUTS) :]):
+        return f"has {len(given)} inputs; accepted: {', '.join(_INPUTS)}"
+    return None
+
+
+def _attribute_types(defaults: Mapping[str, object]) -> dict[str, int]:
+    """The attributes of an operator, in the order of the documentation, and their types."""
+    types: dict[str, int] = {}
+    for name, default in defaults.items():
+        if isinstance(default, list):
+            types[name] = _Types.INTS
+        else:
+            types[name] = _Types.FLOAT if isinstance(default, float) else _Types.INT
+    if "axis" in types:
+        types["channel_block"] = _Types.INT
+    return {**types, **_FUSED}
+
+
+def _type_name(number: int) -> str:
+    known: dict[int, str] = {value: name for name, value in _Types.AttributeType.items()}
+    return known.get(number, f"of type {number}")
