@@ -194,14 +194,17 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         failure: Exception | None = None
         if optimize:
             try:
-                if self._load_optimized(source, options, arguments, shared):
+                if self._load_optimized(source, name, options, arguments, shared):
                     return
             except Exception as error:  # a session of the file as it is serves the user still
                 failure = error
         try:
             super().__init__(source, options, **arguments)
         except Exception as error:
-            raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+            reason = str(error)
+            if isinstance(failure, ModelFileError):  # says more, such as which node
+                reason = str(failure).removeprefix(f"{name}: ")
+            raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {reason}") from error
         if failure is not None:
             warnings.warn(
                 f"{name}: runs as it is, since it cannot be optimized: "
@@ -227,12 +230,13 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
     def _load_optimized(
         self,
         source: str | bytes,
+        name: str,
         options: onnxruntime.SessionOptions,
         arguments: dict[str, Any],
         shared: bool,
     ) -> bool:
         """Loads the optimized form; False where there is none other than the source."""
-        found = in_memory.optimized(source)
+        found = in_memory.optimized(source, name)
         if found is None or (found.folder and _installed() < _EXTERNAL_TENSORS_IN_MEMORY):
             return False
         with _external_tensors_in(options, found.folder, shared):

@@ -15,7 +15,7 @@ import onnx
 import onnx.checker
 
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import records
+from onnxnorm.graph import order, records
 from onnxnorm.graph.fusion.activation import Activation
 from onnxnorm.graph.fusion.residual import Residual
 from onnxnorm.graph.fusion.residual_before import ResidualBefore
@@ -104,7 +104,7 @@ def has_nodes(model: onnx.ModelProto) -> bool:
 
 
 def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion, ...]:
-    """Optimizes a model in place; see `optimize`.
+    """Optimizes a model in place, and puts its nodes in topological order; see `optimize`.
 
     Args:
         model: changed in place.
@@ -114,10 +114,11 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
         one record for each normalization node, in the order of the graph.
 
     Raises:
-        ModelFileError: the model is not valid.
+        ModelFileError: the model is not valid, or its nodes form a cycle.
     """
     if not has_nodes(model):
         return ()
+    order.sort(model, source)
     fusions = _fuse_graph(model.graph, Shapes(model), {})
     keep_only(model.functions, lambda f: f.domain != DOMAIN or f.name not in OPERATORS)
     for graph in all_graphs(model.graph):
@@ -130,7 +131,8 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
     try:
         onnx.checker.check_model(skeleton(model))
     except Exception as error:
-        raise ModelFileError(f"{source}: not valid ONNX: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ModelFileError(f"{source}: not valid ONNX: {reason}") from error
     return tuple(fusions)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import onnx.external_data_helper
 
+from onnxnorm.graph import order
 from onnxnorm.graph.fusion import fuse, has_nodes
 from onnxnorm.modelfile import Header, header, load
 from onnxnorm.opset import DOMAIN
@@ -36,14 +37,20 @@ def header_of(source: str | bytes) -> Header:
         return header(stream)
 
 
-def optimized(source: str | bytes) -> InMemory | None:
+def optimized(source: str | bytes, name: str = "the model") -> InMemory | None:
     """The optimized form of a model file or of its content; None where it is no other.
+
+    Its nodes are in topological order: ONNX Runtime asks for that in functions and subgraphs.
 
     Only the list of operator domains is read of a model without our nodes, and of what is no ONNX
     file, such as one in ONNX Runtime's own format. External tensors are not read.
 
+    Args:
+        source: the file or its content.
+        name: what an error calls it.
+
     Raises:
-        ModelFileError: an ONNX file that is damaged or not valid.
+        ModelFileError: an ONNX file that is damaged or not valid, or whose nodes form a cycle.
     """
     if DOMAIN not in header_of(source).domains:
         return None
@@ -51,7 +58,10 @@ def optimized(source: str | bytes) -> InMemory | None:
         model = onnx.ModelProto.FromString(source)
     else:
         model = load(source, weights=False)
-    if not has_nodes(model) or not any(fusion.fused for fusion in fuse(model)):
+    if not has_nodes(model):
+        return None
+    is_sorted = not order.sort(model, name)
+    if not any(fusion.fused for fusion in fuse(model, name)) and is_sorted:
         return None
     uses_external_data = onnx.external_data_helper.uses_external_data
     if isinstance(source, bytes) or not any(map(uses_external_data, model.graph.initializer)):

@@ -10,7 +10,7 @@ import pytest
 
 import onnxnorm
 from onnxnorm import modelfile
-from onnxnorm.graph import records
+from onnxnorm.graph import order, records
 from onnxnorm.graph.fusion import fuse
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.opset import DOMAIN
@@ -151,6 +151,14 @@ def test_external_tensors_of_a_loaded_model_stay_external(tmp_path: Any, monkeyp
     after = onnxnorm.optimize(model)
     assert operators(after) == "LayerNormalization block"
     assert list(after.graph.initializer) == list(model.graph.initializer)
+
+
+def test_nodes_in_any_order() -> None:
+    before = parsed("y = Relu (a)\n a = Add (v, h)\n h = Neg (x)\n [norm] v = NORM (x, s, b)")
+    after, _ = fused(before)
+    assert operators(after) == "Neg LayerNormalization"
+    order.sort(before)
+    assert_same(before, after)
 
 
 def test_what_is_not_valid_is_refused(tmp_path: Any) -> None:
