@@ -6,13 +6,13 @@ namespace onnxnorm {
 namespace {
 
 /// "operator 'node'", the start of every error.
-std::string describe(const OrtApi& api, Kind kind, const OrtKernelInfo& info) {
+std::string describe(const OrtApi& api, const std::string& op, const OrtKernelInfo& info) {
   size_t size = 0;
   check(api, api.KernelInfo_GetNodeName(&info, nullptr, &size));
   std::string name(size, '\0');
   check(api, api.KernelInfo_GetNodeName(&info, name.data(), &size));
   name.resize(name.find('\0') == std::string::npos ? name.size() : name.find('\0'));
-  return "onnxnorm." + std::string(name_of(kind)) + " node '" + name + "': ";
+  return "onnxnorm." + op + " node '" + name + "': ";
 }
 
 /// False when the node has no such attribute; the API reports that as any other error.
@@ -109,8 +109,9 @@ void check_block(int64_t channel_block, int64_t of_device) {
 
 }  // namespace
 
-Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info, std::unique_ptr<Device> device)
-    : api_(api), kind_(kind), element_(element), node_(describe(api, kind, info)), device_(std::move(device)) {
+Kernel::Kernel(const OrtApi& api, const std::string& name, Kind kind, Element element, const OrtKernelInfo& info,
+               std::unique_ptr<Device> device)
+    : api_(api), kind_(kind), element_(element), node_(describe(api, name, info)), device_(std::move(device)) {
   try {
     attributes_ = read_attributes(api, kind, info);
     check_attributes(kind, attributes_);

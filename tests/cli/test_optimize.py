@@ -31,7 +31,7 @@ def test_writes_the_optimized_file_and_tells_of_each_node(onnxnorm_cli, path, tm
     assert norm.split() == ["norm", "LayerNormalization", "Relu"]
     assert last.split()[:2] == ["last", "LayerNormalization"]
     assert "is an output of the graph" in last
-    assert summary.endswith("fast.onnx: 4 nodes, now 3")
+    assert summary.endswith("fast.onnx: 4 nodes, now 3; runs without the native library")
     after = modelfile.load(tmp_path / "fast.onnx")
     assert operators(after) == "LayerNormalization LayerNormalization Neg"
 
@@ -94,7 +94,7 @@ def test_for_this_cpu(onnxnorm_cli, convolutions, tmp_path):
     here = cpu_kind.here()
     assert outcome.out.splitlines()[-2:] == [
         f"{fast}: 4 nodes, now 4",
-        f"{fast}: 1 of 1 norms work in blocks; for {here} only",
+        f"{fast}: 1 of 1 norms work in blocks; for {here} only; needs the native library",
     ]
     assert f"1 normalization nodes, for {here} only" in onnxnorm_cli("inspect", fast).out
     again = onnxnorm_cli("optimize", fast, "--this-cpu", "-o", tmp_path / "again.onnx")

@@ -61,7 +61,7 @@ def nodes_run(tmp_path: Path, source: Any, **arguments: Any) -> list[str]:
     return [node.op_type for graph in all_graphs(model.graph) for node in graph.node]
 
 
-FUSED = ["Add", "LayerNormalization"]
+FUSED = ["Add", "ResidualLayerNormalization"]
 AS_IT_IS = ["Add", "LayerNormalization", "Add", "Relu"]
 
 
