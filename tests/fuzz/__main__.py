@@ -1,0 +1,44 @@
+"""Fuzzes every reader of files for a while, with atheris: python -m tests.fuzz [SECONDS [TARGET …]]
+
+Exits with 1 and names the file that shows it when anything but the package's own errors comes out,
+when one content takes more than 20 seconds, or more than 2 GB of memory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ARTIFACTS = Path("build", "fuzz")
+_SECONDS, _LONGEST, _MEGABYTES = 60, 20, 2048
+
+
+def main(arguments: list[str]) -> int:
+    seconds = int(arguments[0]) if arguments else _SECONDS
+    from tests.fuzz.targets import TARGETS
+
+    names = arguments[1:] or list(TARGETS)
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    found = []
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="onnxnorm-corpus-") as corpus:
+            for number, seed in enumerate(TARGETS[name].seeds()):
+                Path(corpus, str(number)).write_bytes(seed)
+            options = [
+                f"-max_total_time={max(1, seconds // len(names))}",
+                f"-timeout={_LONGEST}",
+                f"-rss_limit_mb={_MEGABYTES}",
+                f"-artifact_prefix={ARTIFACTS}/{name}-",
+                "-print_final_stats=1",
+            ]
+            one = [sys.executable, "-m", "tests.fuzz.one", name, *options, corpus]
+            if subprocess.run(one).returncode:
+                found.append(name)
+    print(f"fuzzed {', '.join(names)}: {f'findings in {found}' if found else 'no finding'}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
