@@ -118,6 +118,7 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
     if not has_nodes(model):
         return ()
     order.sort(model, source)
+    _check(model, source)
     fusions = _fuse_graph(model.graph, Shapes(model), {})
     functions.complete(model)
     for graph in all_graphs(model.graph):
@@ -127,12 +128,22 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
         {fusion.node: fusion.fused for fusion in fusions},
         {fusion.node: fusion.not_fused for fusion in fusions},
     )
+    return tuple(fusions)
+
+
+def _check(model: onnx.ModelProto, source: str) -> None:
     try:
         onnx.checker.check_model(skeleton(model))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelFileError(f"{source}: not valid ONNX: {reason}") from error
-    return tuple(fusions)
+    for node in filter(_is_ours, (n for graph in all_graphs(model.graph) for n in graph.node)):
+        if not 3 <= len(node.input) <= 4 or len(node.output) != 1:
+            raise ModelFileError(
+                f"{source}: {node.op_type} {node.name!r} has {len(node.input)} inputs and "
+                f"{len(node.output)} outputs; accepted: X, scale, bias and perhaps a residual, "
+                "and one output"
+            )
 
 
 def _fuse_graph(

@@ -47,7 +47,7 @@ class Rule(ABC, Generic[M]):
 
 def describe(node: onnx.NodeProto) -> str:
     """The node for people."""
-    return f"{node.op_type} {node.name or node.output[0]!r}"
+    return f"{node.op_type} {next(filter(None, [node.name, *node.output]), '')!r}"
 
 
 def seen_outside(scope: Scope, values: Iterable[str], places: Iterable[int]) -> str:

@@ -161,6 +161,20 @@ def test_nodes_in_any_order() -> None:
     assert_same(before, after)
 
 
+@pytest.mark.parametrize("field", ["input", "output"])
+def test_nodes_that_lack_inputs_or_outputs_are_refused(field: str) -> None:
+    model = full_model()
+    del getattr(model.graph.node[0], field)[:]
+    model.graph.node[1].input[0] = "x"
+    with pytest.raises(onnxnorm.ModelFileError, match=r"LayerNormalization 'norm' has \d inputs"):
+        onnxnorm.optimize(model)
+    # A reader without outputs, of a domain that no checker knows.
+    other = parsed(NORM + "y = Relu (v)")
+    other.graph.node.append(onnx.helper.make_node("sink", ["v"], [], domain="user"))
+    other.opset_import.append(onnx.helper.make_opsetid("user", 1))
+    assert operators(onnxnorm.optimize(other)) == "LayerNormalization Relu sink"
+
+
 def test_what_is_not_valid_is_refused(tmp_path: Any) -> None:
     model = full_model()
     model.graph.node[1].input[0] = "nowhere"
