@@ -11,14 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.fuzz.targets import TARGETS
+
 ARTIFACTS = Path("build", "fuzz")
 _SECONDS, _LONGEST, _MEGABYTES = 60, 20, 2048
 
 
 def main(arguments: list[str]) -> int:
     seconds = int(arguments[0]) if arguments else _SECONDS
-    from tests.fuzz.targets import TARGETS
-
     names = arguments[1:] or list(TARGETS)
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     found = []
@@ -34,9 +34,14 @@ def main(arguments: list[str]) -> int:
                 "-print_final_stats=1",
             ]
             one = [sys.executable, "-m", "tests.fuzz.one", name, *options, corpus]
-            if subprocess.run(one).returncode:
-                found.append(name)
-    print(f"fuzzed {', '.join(names)}: {f'findings in {found}' if found else 'no finding'}")
+            outcome = subprocess.run(one, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said = outcome.stdout.decode("utf-8", "replace").splitlines()
+        if outcome.returncode:
+            found.append(name)
+            print(*said[-100:], sep="\n")
+        runs = [line.split()[-1] for line in said if "number_of_executed_units" in line]
+        print(f"{name}: {', '.join(runs) or 'some'} contents read", flush=True)
+    print(f"fuzz: findings in {', '.join(found)}: see {ARTIFACTS}" if found else "fuzz: no finding")
     return 1 if found else 0
 
 
