@@ -53,10 +53,13 @@ class Target:
     Attributes:
         run: reads the content; raises whatever is a finding.
         seeds: contents that are valid, made by code.
+        in_ci: False where the library that reads has faults of its own, which no caller can mend:
+            HDF5 loops for ever in attributes of some damaged files.
     """
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
+    in_ci: bool = True
 
 
 def _model(text: str) -> onnx.ModelProto:
@@ -177,6 +180,6 @@ TARGETS: Mapping[str, Target] = {
     "model_file": Target(_read_model, _model_seeds),
     "mutated_model": Target(_read_mutated_model, lambda: [bytes([n]) * 3 for n in range(8)]),
     "keras_archive": Target(_read_keras("m.keras"), _archive_seeds),
-    "hdf5_file": Target(_read_keras("m.h5"), _hdf5_seeds),
+    "hdf5_file": Target(_read_keras("m.h5"), _hdf5_seeds, in_ci=False),
     "input_arrays": Target(_read_arrays, _array_seeds),
 }
