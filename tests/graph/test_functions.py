@@ -71,8 +71,8 @@ def test_an_older_optimized_file_gets_bodies() -> None:
 
 def test_a_body_that_does_not_compute_its_nodes_goes() -> None:
     """ONNX Runtime ignores in a function an attribute that only the kernel knows."""
-    before = parsed("[norm] y = NORM (x, s, b)")
-    before.graph.node[0].attribute.append(helper.make_attribute("channel_block", 8))
+    before = parsed("[norm] y = onnxnorm.InstanceNormalization <channel_block = 2> (x, s, b)")
+    before.functions.append(function(OPERATORS["InstanceNormalization"], 18))
     assert needs_library(before)
     after = onnxnorm.optimize(before)
     assert not after.functions

@@ -166,7 +166,9 @@ def test_nodes_that_lack_inputs_or_outputs_are_refused(field: str) -> None:
     model = full_model()
     del getattr(model.graph.node[0], field)[:]
     model.graph.node[1].input[0] = "x"
-    with pytest.raises(onnxnorm.ModelFileError, match=r"LayerNormalization 'norm' has \d inputs"):
+    with pytest.raises(
+        onnxnorm.ModelFileError, match=r"LayerNormalization .*'norm'.* (input|output)"
+    ):
         onnxnorm.optimize(model)
     # A reader without outputs, of a domain that no checker knows.
     other = parsed(NORM + "y = Relu (v)")
