@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> int:
     found = []
     for name in names:
         with tempfile.TemporaryDirectory(prefix="onnxnorm-corpus-") as corpus:
-            for number, seed in enumerate(TARGETS[name].seeds()):
-                Path(corpus, str(number)).write_bytes(seed)
+            for number, content in enumerate(TARGETS[name].seeds()):
+                Path(corpus, str(number)).write_bytes(content)
             options = [
                 f"-max_total_time={max(1, seconds // len(names))}",
                 f"-seed={seed}",
