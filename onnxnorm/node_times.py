@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnxnorm.errors import VerificationError
 from onnxnorm.graph import records
 from onnxnorm.graph.inspection import NATIVE_OPERATORS
-from onnxnorm.opset import OPERATORS
+from onnxnorm.opset import OPERATOR_NAMES
 
-NORMS = frozenset(OPERATORS) | {operator for _, operator in NATIVE_OPERATORS}
+NORMS = OPERATOR_NAMES | {operator for _, operator in NATIVE_OPERATORS}
 _SUFFIX = "_kernel_time"
 _GRAPH = "SequentialExecutor::Execute"
 _T = TypeVar("_T")

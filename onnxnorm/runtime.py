@@ -134,9 +134,9 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
             has it and there is a device, and the CPU.
         sess_options: session options of the caller; the operators are registered in them.
         optimize: take activations and residuals into the normalization nodes, in memory, as
-            `onnxnorm.optimize` does. Only where the library of the first provider is there, since
-            the optimized form has no function bodies. With ONNX Runtime before 1.22, not for
-            files with external tensors.
+            `onnxnorm.optimize` does. Only where the library of the first provider is there: the
+            function bodies gain nothing by it. With ONNX Runtime before 1.22, not for files with
+            external tensors.
         strict: what is otherwise a warning is an error: a provider that was asked for and is not
             used, normalization nodes on the CPU in a session on CUDA.
         **kwargs: passed on to ``onnxruntime.InferenceSession``.
@@ -206,7 +206,10 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         try:
             super().__init__(source, options, **arguments)
         except Exception as error:
-            raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+            reason = str(error)
+            if isinstance(failure, ModelFileError):  # says more, such as which node
+                reason = str(failure).removeprefix(f"{name}: ")
+            raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {reason}") from error
         if failure is not None:
             warnings.warn(
                 f"{name}: runs as it is, since it cannot be optimized: "

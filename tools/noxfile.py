@@ -83,6 +83,7 @@ PEERS = ("torch==2.13.0", "openvino==2026.4.0")
 # The findings of a newer release are for the commit that takes it up.
 LINTING = ("clang-format==23.1.5", "mypy==2.4.1", "ruff==0.17.6")
 CMAKE = ("cmake>=3.25", "ninja>=1.11")
+FUZZING = ("atheris==3.0.0", "h5py>=3.8")
 BUILDING = (*CMAKE, *PROJECT["build-system"]["requires"])
 
 TFA_PYTHON = "3.11"
@@ -290,6 +291,15 @@ def _build_sanitized(session: nox.Session, sanitizers: str, target: str, *option
     session.run("cmake", "-S", "custom_ops", "-B", str(folder), "-G", "Ninja", *configured)
     session.run("cmake", "--build", str(folder), "--target", target)
     return folder
+
+
+@nox.session(python="3.11", requires=["build"])
+def fuzz(session: nox.Session) -> None:
+    """The readers of files on damaged ones, for a minute; longer: -- SECONDS [TARGET …]."""
+    _require(session, *BASE, *CPU, *FUZZING)
+    _install_wheel(session)
+    session.chdir(ROOT)
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False, requires=["build"])

@@ -7,13 +7,13 @@ namespace onnxnorm {
 namespace {
 
 /// "operator 'node'", the start of every error.
-std::string describe(const OrtApi& api, Kind kind, const OrtKernelInfo& info) {
+std::string describe(const OrtApi& api, const std::string& op, const OrtKernelInfo& info) {
   size_t size = 0;
   check(api, api.KernelInfo_GetNodeName(&info, nullptr, &size));
   std::string name(size, '\0');
   check(api, api.KernelInfo_GetNodeName(&info, name.data(), &size));
   name.resize(name.find('\0') == std::string::npos ? name.size() : name.find('\0'));
-  return "onnxnorm." + std::string(name_of(kind)) + " node '" + name + "': ";
+  return "onnxnorm." + op + " node '" + name + "': ";
 }
 
 /// Whether the node has the input: an optional one may be left out by an empty name.
@@ -69,8 +69,9 @@ void check_block(int64_t channel_block, int64_t of_device) {
 
 }  // namespace
 
-Kernel::Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info, std::unique_ptr<Device> device)
-    : api_(api), kind_(kind), element_(element), node_(describe(api, kind, info)), device_(std::move(device)) {
+Kernel::Kernel(const OrtApi& api, const std::string& name, Kind kind, Element element, const OrtKernelInfo& info,
+               std::unique_ptr<Device> device)
+    : api_(api), kind_(kind), element_(element), node_(describe(api, name, info)), device_(std::move(device)) {
   try {
     check_attribute_types(api, kind, info);
     attributes_ = read_attributes(api, kind, info);

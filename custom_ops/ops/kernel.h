@@ -13,7 +13,8 @@ namespace onnxnorm {
 class Kernel {
  public:
   /// Reads and checks what is known of the node before it runs; throws with the node's name.
-  Kernel(const OrtApi& api, Kind kind, Element element, const OrtKernelInfo& info, std::unique_ptr<Device> device);
+  Kernel(const OrtApi& api, const std::string& name, Kind kind, Element element, const OrtKernelInfo& info,
+         std::unique_ptr<Device> device);
 
   void compute(OrtKernelContext& context) const;
 

@@ -12,8 +12,6 @@ namespace {
 
 const Operator& operator_of(const OrtCustomOp* op) { return *static_cast<const Operator*>(op); }
 
-const char* ORT_API_CALL name(const OrtCustomOp* op) { return name_of(operator_of(op).kind); }
-
 ONNXTensorElementDataType ORT_API_CALL element_type(const OrtCustomOp* op, size_t) {
   switch (operator_of(op).element) {
     case Element::float16:
@@ -30,7 +28,7 @@ ONNXTensorElementDataType ORT_API_CALL element_type(const OrtCustomOp* op, size_
 OrtStatus* ORT_API_CALL create_kernel(const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
   const Operator& self = operator_of(op);
   return guarded(self.api, [&] {
-    *kernel = new Kernel(self.api, self.kind, self.element, *info, self.provider.device(self.api, *info));
+    *kernel = new Kernel(self.api, self.name, self.kind, self.element, *info, self.provider.device(self.api, *info));
   });
 }
 
@@ -135,17 +133,25 @@ size_t ORT_API_CALL may_inplace(int** input_index, int** output_index) {
 
 }  // namespace
 
-Operator::Operator(const OrtApi& api, const Provider& provider, Kind kind, Element element)
-    : OrtCustomOp{}, api(api), provider(provider), kind(kind), element(element) {
+Operator::Operator(const OrtApi& api, const Provider& provider, Kind kind, Element element, bool needs_residual)
+    : OrtCustomOp{},
+      api(api),
+      provider(provider),
+      kind(kind),
+      element(element),
+      needs_residual(needs_residual),
+      name(std::string(needs_residual ? "Residual" : "") + name_of(kind)) {
   version = api_version;
-  GetName = name;
+  GetName = [](const OrtCustomOp* op) { return operator_of(op).name.c_str(); };
   GetExecutionProviderType = [](const OrtCustomOp* op) { return operator_of(op).provider.name; };
   GetInputType = element_type;
   GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return input_count; };
   GetOutputType = element_type;
   GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
-  GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
-    return index == input_residual ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  GetInputCharacteristic = [](const OrtCustomOp* op, size_t index) {
+    // Older files have a residual under the operator's plain name.
+    const bool is_optional = index == input_residual && !operator_of(op).needs_residual;
+    return is_optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
   };
   GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
@@ -168,7 +174,9 @@ std::vector<std::unique_ptr<Operator>> all_operators(const OrtApi& api) {
   for (const Provider& provider : providers()) {
     for (const Kind kind : all_kinds) {
       for (const Element element : {Element::float32, Element::float16, Element::bfloat16, Element::float64}) {
-        operators.push_back(std::make_unique<Operator>(api, provider, kind, element));
+        for (const bool needs_residual : {false, true}) {
+          operators.push_back(std::make_unique<Operator>(api, provider, kind, element, needs_residual));
+        }
       }
     }
   }

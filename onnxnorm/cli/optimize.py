@@ -29,16 +29,17 @@ def optimize(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write the optimized form of an ONNX file; it needs the onnxnorm library.
+    """Write the optimized form of an ONNX file.
 
     With --this-cpu also the layout of this machine's convolutions: faster, and for such machines
-    alone.
+    with the onnxnorm library alone.
     """
     from onnxnorm import files, modelfile
 
     files.check_outputs(modelfile.written(output), [model, *modelfile.data_files(model)])
     with terminal.working(f"optimizing {model}"):
         from onnxnorm.graph import cpu_target
+        from onnxnorm.graph.functions import needs_library
         from onnxnorm.graph.fusion import fuse
 
         proto = modelfile.load(model)
@@ -60,22 +61,25 @@ def optimize(
                 "fusions": [asdict(f) for f in fusions],
                 "in_blocks": in_blocks,
                 "cpu": target and asdict(target),
+                "needs_library": needs_library(proto),
             }
         )
         return
-    if fusions:
-        terminal.show_table(_COLUMNS, [_row(fusion) for fusion in fusions])
-    what = f"{before} nodes, now {after}" if fusions else "no onnxnorm nodes, written as it is"
-    terminal.show(f"{output}: {what}")
-    if this_cpu and not in_blocks:
-        terminal.show(
-            f"{output}: runs on any CPU: no norm stands behind a convolution that ONNX Runtime "
-            "keeps in blocks of channels"
+    if not fusions:
+        terminal.show(f"{output}: no onnxnorm nodes, written as it is")
+        return
+    terminal.show_table(_COLUMNS, [_row(fusion) for fusion in fusions])
+    summary = f"{before} nodes, now {after}"
+    if this_cpu:
+        terminal.show(f"{output}: {summary}")
+        summary = (
+            f"{len(in_blocks)} of {len(fusions)} norms work in blocks; for {target} only"
+            if in_blocks
+            else "runs on any CPU: no norm stands behind a convolution that ONNX Runtime keeps in "
+            "blocks of channels"
         )
-    elif this_cpu:
-        terminal.show(
-            f"{output}: {len(in_blocks)} of {len(fusions)} norms work in blocks; for {target} only"
-        )
+    needed = "needs" if needs_library(proto) else "runs without"
+    terminal.show(f"{output}: {summary}; {needed} the native library")
 
 
 def _row(fusion: NodeFusion) -> tuple[terminal.Cell, ...]:

@@ -20,10 +20,9 @@ from onnxnorm.graph.nodes import (
     free_name,
     keep_only,
     read_by,
-    set_attributes,
     set_nodes,
 )
-from onnxnorm.opset import DOMAIN
+from onnxnorm.opset import DOMAIN, RESIDUAL
 
 #: The domain of ONNX Runtime's operators on blocks.
 NCHWC = "com.microsoft.nchwc"
@@ -154,7 +153,9 @@ class _Pass:
                 node.input[place] = self._blocks[name].name
         node.output[0] = result
         if node.domain == DOMAIN:
-            set_attributes(node, {**attributes_of(node), "axis": 1, "channel_block": self._block})
+            keep_only(node.attribute, lambda attribute: attribute.name != "axis")
+            for key, value in {"axis": 1, "channel_block": self._block}.items():
+                node.attribute.append(helper.make_attribute(key, value))
         self._nodes.append(node)
         self._reorder(result, output, source.channels, source.channels_last)
 
@@ -168,7 +169,7 @@ class _Pass:
 
 def _data(node: onnx.NodeProto) -> list[str]:
     """The inputs that an operator goes through element by element, as blocks or not; or none."""
-    if node.domain == DOMAIN and node.op_type in _NORMS:
+    if node.domain == DOMAIN and node.op_type.removeprefix(RESIDUAL) in _NORMS:
         return [node.input[0], *node.input[3:]]
     if node.domain not in _STANDARD:
         return []

@@ -15,15 +15,16 @@ import onnx.shape_inference
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph import cpu_target, records
 from onnxnorm.graph.cpu_target import CpuTarget
+from onnxnorm.graph.functions import computes
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.modelfile import load
-from onnxnorm.opset import DOMAIN, checks
+from onnxnorm.opset import DOMAIN, RESIDUAL, checks
 
 Form = Literal["custom", "native"]
 Types = Mapping[str, onnx.TypeProto.Tensor]
-Functions = Set[tuple[str, str]]
+Functions = Mapping[tuple[str, str], onnx.FunctionProto]
 
 NATIVE_OPERATORS = frozenset(
     {
@@ -61,8 +62,8 @@ class NodeRecord:
         attributes: the attributes that the node gives.
         form: ``custom`` for a node of the ``onnxnorm`` domain, ``native`` for one that ONNX
             Runtime knows by itself.
-        has_function: whether the file holds a function body for the operator, so that a custom
-            node also runs without the onnxnorm library.
+        has_function: whether the file holds a function body that computes what the node does, so
+            that a custom node also runs without the onnxnorm library.
     """
 
     name: str
@@ -153,7 +154,8 @@ def _problems(
         if layer.lowering != "custom" or layer.spec is None:
             continue
         for found in (by_name[name] for name in layer.nodes if name in by_name):
-            if (found.domain, found.operator) != (DOMAIN, layer.spec.operator):
+            is_custom = found.domain == DOMAIN
+            if not is_custom or found.operator.removeprefix(RESIDUAL) != layer.spec.operator:
                 yield (
                     f"layer {layer.name!r}: node {found.name!r} is {found.domain or 'ai.onnx'}."
                     f"{found.operator}, the record says {DOMAIN}.{layer.spec.operator}"
@@ -161,7 +163,7 @@ def _problems(
 
 
 def _nodes(proto: onnx.ModelProto) -> tuple[NodeRecord, ...]:
-    functions = {(function.domain, function.name) for function in proto.functions}
+    functions = {(function.domain, function.name): function for function in proto.functions}
     in_graph = _records(_with_shapes(proto).graph, "graph", {}, functions)
     in_functions = (
         _record(node, f"function {function.domain}::{function.name}", {}, functions)
@@ -205,6 +207,7 @@ def _types(graph: onnx.GraphProto) -> Types:
 
 def _record(node: onnx.NodeProto, location: str, types: Types, functions: Functions) -> NodeRecord:
     tensor = types.get(node.input[0]) if node.input else None
+    function = functions.get((node.domain, node.op_type))
     return NodeRecord(
         name=node.name,
         operator=node.op_type,
@@ -214,7 +217,7 @@ def _record(node: onnx.NodeProto, location: str, types: Types, functions: Functi
         input_shape=_shape(tensor),
         attributes={name: _plain(value) for name, value in attributes_of(node).items()},
         form="custom" if node.domain == DOMAIN else "native",
-        has_function=(node.domain, node.op_type) in functions,
+        has_function=function is not None and computes(function, node),
     )
 
 

@@ -1,4 +1,4 @@
-"""The ``onnxnorm`` operator domain: one file per operator, and its function for a model file."""
+"""The ``onnxnorm`` operator domain: one file per operator, and their functions for a model file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import onnx
-import onnx.parser
 
 from onnxnorm.opset import (
     filter_response_normalization,
@@ -16,9 +15,20 @@ from onnxnorm.opset import (
     rms_normalization,
     unit_normalization,
 )
-from onnxnorm.opset.operator import DOMAIN, VERSION, Operator
+from onnxnorm.opset.functions import function, optimized_function
+from onnxnorm.opset.operator import DOMAIN, RESIDUAL, VERSION, Operator
 
-__all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "function"]
+__all__ = [
+    "DOMAIN",
+    "OPERATORS",
+    "OPERATOR_NAMES",
+    "RESIDUAL",
+    "VERSION",
+    "Operator",
+    "function",
+    "operator_of",
+    "optimized_function",
+]
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
@@ -34,25 +44,12 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
     }
 )
 
-
-def function(operator: Operator, opset: int) -> onnx.FunctionProto:
-    """The operator as a model-local function in standard operators of ``opset`` (15 or later).
-
-    One function serves every node of the operator: attributes reach the body by reference.
-    """
-    declared = [
-        name if default is None else f"{name}: {_attribute_type(default)} = {default!r}"
-        for name, default in operator.attributes.items()
-    ]
-    text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n'
-        f"{operator.name} <{', '.join(declared)}> (X, scale, bias) => (Y)\n"
-        f"{{{operator.body}}}"
-    )
-    return onnx.parser.parse_function(text)
+# Those that nodes have: with a residual and without.
+OPERATOR_NAMES = frozenset(OPERATORS).union(f"{RESIDUAL}{name}" for name in OPERATORS)
 
 
-def _attribute_type(default: object) -> str:
-    if isinstance(default, list):
-        return "ints"
-    return "int" if isinstance(default, int) else "float"
+def operator_of(node: onnx.NodeProto) -> Operator | None:
+    """The operator that a node is of, with a residual or without; None for any other node."""
+    if node.domain != DOMAIN:
+        return None
+    return OPERATORS.get(node.op_type.removeprefix(RESIDUAL))

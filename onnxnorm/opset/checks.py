@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import onnx
 
 from onnxnorm.errors import ModelFileError
-from onnxnorm.opset import DOMAIN, OPERATORS, VERSION
+from onnxnorm.opset import DOMAIN, VERSION, Operator, operator_of
 
 
 class NodeError(ModelFileError):
@@ -50,7 +50,8 @@ def check(model: onnx.ModelProto, source: str = "the model") -> None:
                     f"{DOMAIN}; accepted: {VERSION}"
                 )
     for node in (n for nodes in (model.graph, *model.functions) for n in _nodes(nodes)):
-        fault = _fault(node) if node.domain == DOMAIN and node.op_type in OPERATORS else None
+        operator = operator_of(node)
+        fault = _fault(node, operator) if operator is not None else None
         if fault:
             raise NodeError(f"{source}: {DOMAIN}.{node.op_type} node {node.name!r}: {fault}")
 
@@ -77,9 +78,9 @@ def _nodes(holder: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodePr
                 yield from _nodes(inner)
 
 
-def _fault(node: onnx.NodeProto) -> str | None:
+def _fault(node: onnx.NodeProto, operator: Operator) -> str | None:
     """What is wrong with a node of the domain, and what would be accepted."""
-    accepted = _attribute_types(OPERATORS[node.op_type].attributes)
+    accepted = _attribute_types(operator.attributes)
     for attribute in node.attribute:
         if attribute.name not in accepted:
             return f"unknown attribute {attribute.name!r}; accepted: {', '.join(accepted)}"

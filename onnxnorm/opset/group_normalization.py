@@ -54,10 +54,10 @@ _BODY = """
     sum = ReduceSum (sum_far, near)
     mean = Div (sum, count)
     nearly_centered = Sub (X_view, mean)
-    residual_far = ReduceSum (nearly_centered, far)
-    residual = ReduceSum (residual_far, near)
-    residual_mean = Div (residual, count)
-    centered = Sub (nearly_centered, residual_mean)
+    rest_far = ReduceSum (nearly_centered, far)
+    rest = ReduceSum (rest_far, near)
+    rest_mean = Div (rest, count)
+    centered = Sub (nearly_centered, rest_mean)
     squared = Mul (centered, centered)
     squared_far = ReduceSum (squared, far)
     squared_sum = ReduceSum (squared_far, near)
@@ -74,7 +74,6 @@ _BODY = """
     scaled = Mul (centered, factor)
     biased = Add (scaled, bias_stash)
     Y_stash = Reshape <allowzero = 1> (biased, shape)
-    Y = CastLike (Y_stash, X)
 """
 
 

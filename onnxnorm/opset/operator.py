@@ -14,6 +14,9 @@ from onnxnorm.spec import NormSpec
 
 DOMAIN = "onnxnorm"
 VERSION = 1
+# Before an operator's name: the operator with a residual as its fourth input. A function body
+# cannot add an input only where it is given, so the two have bodies, and names, of their own.
+RESIDUAL = "Residual"
 
 Array = npt.NDArray[Any]
 Attributes = dict[str, Any]
@@ -49,14 +52,14 @@ class Operator:
     Attributes:
         name: operator name in the ``onnxnorm`` domain.
         attributes: every attribute with its default, None where the caller must give it.
-        body: the operator in standard ONNX operators: the statements of a function with inputs
-            ``X, scale, bias`` and output ``Y``, valid from opset 13 on.
+        body: the operator in standard ONNX operators: statements from ``X, scale, bias`` to
+            ``Y_stash``, which is of the type ``stash_type``, valid from opset 13 on.
         reference: the float64 oracle in plain numpy: ``reference(x, scale, bias, **attributes)``.
         attributes_of: the node attributes that express a NormSpec.
         permuted: the attributes that compute the same on ``Transpose(X, perm)``, given those
             for X.
         lower: the best standard operators for one place in a graph, in the same text form as
-            ``body`` but without attribute references.
+            ``body`` but without attribute references, and to ``Y`` itself.
         broadcasts_parameters: whether scale and bias broadcast to X; else they are per channel.
     """
 

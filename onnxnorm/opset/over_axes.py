@@ -29,8 +29,7 @@ _BODY = """
     bias_stash = Cast <to: int = @stash_type> (bias)
     factor = Div (scale_stash, deviation)
     scaled = Mul ({numerator}, factor)
-    biased = Add (scaled, bias_stash)
-    Y = CastLike (biased, X)
+    Y_stash = Add (scaled, bias_stash)
 """
 
 

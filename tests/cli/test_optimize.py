@@ -31,7 +31,7 @@ def test_writes_the_optimized_file_and_tells_of_each_node(onnxnorm_cli, path, tm
     assert norm.split() == ["norm", "LayerNormalization", "Relu"]
     assert last.split()[:2] == ["last", "LayerNormalization"]
     assert "is an output of the graph" in last
-    assert summary.endswith("fast.onnx: 4 nodes, now 3")
+    assert summary.endswith("fast.onnx: 4 nodes, now 3; runs without the native library")
     after = modelfile.load(tmp_path / "fast.onnx")
     assert operators(after) == "LayerNormalization LayerNormalization Neg"
 
@@ -40,6 +40,7 @@ def test_json_is_all_there_is_on_stdout(onnxnorm_cli, path, tmp_path):
     told = json.loads(onnxnorm_cli("optimize", path, "-o", tmp_path / "fast.onnx", "--json").out)
     assert (told["nodes_before"], told["nodes"]) == (4, 3)
     assert [fusion["fused"] for fusion in told["fusions"]] == [["Relu"], []]
+    assert told["needs_library"] is False
 
 
 @pytest.mark.parametrize("more", [(), ("--this-cpu",)])
@@ -97,7 +98,7 @@ def test_for_this_cpu(onnxnorm_cli, convolutions, tmp_path):
     here = cpu_kind.here()
     assert outcome.out.splitlines()[-2:] == [
         f"{fast}: 4 nodes, now 4",
-        f"{fast}: 1 of 1 norms work in blocks; for {here} only",
+        f"{fast}: 1 of 1 norms work in blocks; for {here} only; needs the native library",
     ]
     assert f"1 normalization nodes, for {here} only" in onnxnorm_cli("inspect", fast).out
     again = onnxnorm_cli("optimize", fast, "--this-cpu", "-o", tmp_path / "again.onnx")
@@ -110,12 +111,14 @@ def test_for_this_cpu_as_json(onnxnorm_cli, convolutions, tmp_path):
     told = json.loads(onnxnorm_cli(*arguments).out)
     here = cpu_kind.here()
     assert told["in_blocks"] == ["norm"]
+    assert told["needs_library"] is True
     assert told["cpu"] == {"channel_block": here.channel_block, "onnxruntime": here.onnxruntime}
 
 
 def test_without_convolutions_any_cpu_is_this_cpu(onnxnorm_cli, path, tmp_path):
     outcome = onnxnorm_cli("optimize", path, "--this-cpu", "-o", tmp_path / "fast.onnx")
     assert "fast.onnx: runs on any CPU: no norm stands behind a convolution" in outcome.out
+    assert outcome.out.endswith("; runs without the native library\n")
     onnxnorm_cli("optimize", path, "-o", tmp_path / "plain.onnx")
     assert modelfile.load(tmp_path / "fast.onnx") == modelfile.load(tmp_path / "plain.onnx")
 

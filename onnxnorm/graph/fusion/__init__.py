@@ -15,24 +15,22 @@ import onnx
 import onnx.checker
 
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import records
+from onnxnorm.graph import functions, order, records
 from onnxnorm.graph.fusion.activation import Activation
 from onnxnorm.graph.fusion.residual import Residual
 from onnxnorm.graph.fusion.residual_before import ResidualBefore
-from onnxnorm.graph.fusion.rule import Rule, describe
+from onnxnorm.graph.fusion.rule import Rule, describe, has_activation
 from onnxnorm.graph.fusion.scope import Scope
 from onnxnorm.graph.fusion.shapes import Shapes
 from onnxnorm.graph.nodes import (
     all_graphs,
-    attributes_of,
     copy_fields,
     drop_unused_initializers,
-    keep_only,
     subgraphs,
 )
 from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.modelfile import load
-from onnxnorm.opset import DOMAIN, OPERATORS, checks
+from onnxnorm.opset import RESIDUAL, checks, operator_of
 
 # An activation ends what a node can take in behind it; what stands before it comes last.
 RULES: Sequence[Rule[Any]] = (Activation(), Residual(), ResidualBefore())
@@ -60,14 +58,15 @@ def optimize(
 ) -> onnx.ModelProto:
     """The model with activations and residuals taken into its normalization nodes.
 
-    The nodes need the native library from then on: their function bodies are left out. A model
-    without such nodes comes back as it is.
+    The nodes have function bodies with all that they took in, so that the model still runs without
+    the native library. A model without such nodes comes back as it is.
 
     Args:
         model: an ONNX file, read with its external tensors, or a loaded model, which is not
             changed.
         this_cpu: also let the nodes work in the layout in which ONNX Runtime keeps convolutions on
-            this kind of CPU. The model then runs on such CPUs alone, with this release of it.
+            this kind of CPU. The model then runs on such CPUs alone, with this release of it and
+            the native library.
 
     Raises:
         ModelFileError: the file is missing, damaged or not an ONNX file, the model is not valid,
@@ -104,7 +103,7 @@ def has_nodes(model: onnx.ModelProto) -> bool:
 
 
 def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion, ...]:
-    """Optimizes a model in place; see `optimize`.
+    """Optimizes a model in place, and puts its nodes in topological order; see `optimize`.
 
     Args:
         model: changed in place.
@@ -114,14 +113,17 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
         one record for each normalization node, in the order of the graph.
 
     Raises:
-        ModelFileError: the model is not valid, or nodes of ours are not what the domain says.
+        ModelFileError: the model is not valid, nodes of ours are not what the domain says, or the
+            nodes form a cycle.
     """
     if not has_nodes(model):
         return ()
     checks.check(model, source)
     checks.drop_omitted(model)
+    order.sort(model, source)
+    _check(model, source)
     fusions = _fuse_graph(model.graph, Shapes(model), {})
-    keep_only(model.functions, lambda f: f.domain != DOMAIN or f.name not in OPERATORS)
+    functions.complete(model)
     for graph in all_graphs(model.graph):
         drop_unused_initializers(graph)
     records.note_fusions(
@@ -129,17 +131,31 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
         {fusion.node: fusion.fused for fusion in fusions},
         {fusion.node: fusion.not_fused for fusion in fusions},
     )
+    return tuple(fusions)
+
+
+def _check(model: onnx.ModelProto, source: str) -> None:
     try:
         onnx.checker.check_model(skeleton(model))
     except Exception as error:
-        raise ModelFileError(f"{source}: not valid ONNX: {error}") from error
-    return tuple(fusions)
+        reason = " ".join(str(error).split())
+        raise ModelFileError(f"{source}: not valid ONNX: {reason}") from error
+    for node in filter(_is_ours, (n for graph in all_graphs(model.graph) for n in graph.node)):
+        if not 3 <= len(node.input) <= 4 or len(node.output) != 1:
+            raise ModelFileError(
+                f"{source}: {node.op_type} {node.name!r} has {len(node.input)} inputs and "
+                f"{len(node.output)} outputs; accepted: X, scale, bias and perhaps a residual, "
+                "and one output"
+            )
 
 
 def _fuse_graph(
     graph: onnx.GraphProto, shapes: Shapes, outer: Mapping[str, onnx.TensorProto]
 ) -> list[NodeFusion]:
     scope = Scope(graph, shapes, outer)
+    for place in scope.places:
+        if _has_old_name(scope.node(place)):
+            scope.node(place).op_type = f"{RESIDUAL}{scope.node(place).op_type}"
     # Of two norms that are added, the later one can take in the other as its residual.
     places = [place for place in scope.places if _is_ours(scope.node(place))]
     by_output = dict(_fuse_node(scope, place) for place in reversed(places))
@@ -190,8 +206,14 @@ def _neighbours(scope: Scope, value: str) -> str:
 
 
 def _has_taken_in(node: onnx.NodeProto) -> bool:
-    return len(node.input) > 3 or "activation" in attributes_of(node)
+    return len(node.input) > 3 or has_activation(node)
+
+
+def _has_old_name(node: onnx.NodeProto) -> bool:
+    """Whether a node with a residual has the name of the operator without, as in older files."""
+    is_residual = node.op_type.startswith(RESIDUAL)
+    return _is_ours(node) and len(node.input) > 3 and not is_residual
 
 
 def _is_ours(node: onnx.NodeProto) -> bool:
-    return node.domain == DOMAIN and node.op_type in OPERATORS
+    return operator_of(node) is not None

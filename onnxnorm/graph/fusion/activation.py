@@ -12,9 +12,8 @@ import onnx
 from onnxnorm.graph.fusion import elementwise
 from onnxnorm.graph.fusion.expression import Form, NoFormula, X, as_form
 from onnxnorm.graph.fusion.formulas import Parameters, recognize
-from onnxnorm.graph.fusion.rule import Match, Rule, replaced, seen_outside
+from onnxnorm.graph.fusion.rule import Match, Rule, has_activation, replaced, seen_outside
 from onnxnorm.graph.fusion.scope import Scope
-from onnxnorm.graph.nodes import attributes_of
 
 # Keras' ELU layer, the longest form known, has nine nodes.
 _MOST_NODES = 16
@@ -39,7 +38,7 @@ class Activation(Rule[ActivationMatch]):
 
     def pattern(self, scope: Scope, place: int) -> Iterable[ActivationMatch]:
         node = scope.node(place)
-        if "activation" in attributes_of(node):
+        if has_activation(node):
             return
         region = _Region(scope, node.output[0])
         for output in reversed(region.forms):

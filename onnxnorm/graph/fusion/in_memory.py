@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import onnx.external_data_helper
 
+from onnxnorm.graph import order
 from onnxnorm.graph.fusion import fuse, has_nodes
 from onnxnorm.modelfile import Header, header, load
 from onnxnorm.opset import DOMAIN, checks
@@ -39,6 +40,7 @@ def header_of(source: str | bytes) -> Header:
 def optimized(source: str | bytes, name: str = "the model", fused: bool = True) -> InMemory | None:
     """The optimized form of a model file or of its content; None where it is no other.
 
+    Its nodes are in topological order: ONNX Runtime asks for that in functions and subgraphs.
 
     Only the list of operator domains is read of a model without our nodes, and of what is no ONNX
     file, such as one in ONNX Runtime's own format. External tensors are not read.
@@ -50,7 +52,7 @@ def optimized(source: str | bytes, name: str = "the model", fused: bool = True) 
             Runtime crash at.
 
     Raises:
-        ModelFileError: an ONNX file that is damaged or not valid.
+        ModelFileError: an ONNX file that is damaged or not valid, or whose nodes form a cycle.
         NodeError: nodes of ours that are not what the domain says.
     """
     if DOMAIN not in header_of(source).domains:
@@ -61,8 +63,9 @@ def optimized(source: str | bytes, name: str = "the model", fused: bool = True) 
     else:
         model = load(source, weights=False)
     differs = checks.drop_omitted(model)
-    if fused and has_nodes(model) and any(fusion.fused for fusion in fuse(model)):
-        differs = True
+    if fused and has_nodes(model):
+        differs |= order.sort(model, name)
+        differs |= any(fusion.fused for fusion in fuse(model, name))
     if not differs:
         return None
     uses_external_data = onnx.external_data_helper.uses_external_data

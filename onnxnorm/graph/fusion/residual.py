@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnxnorm.graph.fusion.rule import Match, Rule, describe, replaced, seen_outside
+from onnxnorm.graph.fusion.rule import (
+    Match,
+    Rule,
+    describe,
+    has_activation,
+    replaced,
+    seen_outside,
+)
 from onnxnorm.graph.fusion.scope import Scope
 from onnxnorm.graph.fusion.shapes import Shape
-from onnxnorm.graph.nodes import attributes_of
+from onnxnorm.opset import RESIDUAL
 
 STANDARD = ("", "ai.onnx")
 
@@ -29,7 +36,7 @@ class Residual(Rule[ResidualMatch]):
 
     def pattern(self, scope: Scope, place: int) -> Iterable[ResidualMatch]:
         node = scope.node(place)
-        if len(node.input) > 3 or "activation" in attributes_of(node):
+        if len(node.input) > 3 or has_activation(node):
             return
         for reader in scope.readers(node.output[0]):
             addition = scope.node(reader)
@@ -40,9 +47,14 @@ class Residual(Rule[ResidualMatch]):
         return seen_outside(scope, [match.data], match.places) or broadcast(scope, match)
 
     def rewrite(self, scope: Scope, place: int, match: ResidualMatch) -> onnx.NodeProto:
-        result = replaced(scope.node(place), match.output)
-        result.input.append(match.residual)
-        return result
+        return with_residual(replaced(scope.node(place), match.output), match.residual)
+
+
+def with_residual(node: onnx.NodeProto, residual: str) -> onnx.NodeProto:
+    """The node as one of the operator with a residual."""
+    node.op_type = f"{RESIDUAL}{node.op_type}"
+    node.input.append(residual)
+    return node
 
 
 def is_addition(node: onnx.NodeProto) -> bool:

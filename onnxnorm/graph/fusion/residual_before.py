@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import onnx
 
-from onnxnorm.graph.fusion.residual import ResidualMatch, broadcast, is_addition, match_of
+from onnxnorm.graph.fusion.residual import (
+    ResidualMatch,
+    broadcast,
+    is_addition,
+    match_of,
+    with_residual,
+)
 from onnxnorm.graph.fusion.rule import Rule, replaced, seen_outside
 from onnxnorm.graph.fusion.scope import Scope
 
@@ -36,5 +42,4 @@ class ResidualBefore(Rule[ResidualMatch]):
         node = scope.node(place)
         result = replaced(node, node.output[0], residual_stage="input")
         result.input[0] = match.data
-        result.input.append(match.residual)
-        return result
+        return with_residual(result, match.residual)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import onnx
 
 from onnxnorm.graph.fusion.scope import Scope
+from onnxnorm.graph.nodes import attributes_of, keep_only
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Rule(ABC, Generic[M]):
 
 def describe(node: onnx.NodeProto) -> str:
     """The node for people."""
-    return f"{node.op_type} {node.name or node.output[0]!r}"
+    return f"{node.op_type} {next(filter(None, [node.name, *node.output]), '')!r}"
 
 
 def seen_outside(scope: Scope, values: Iterable[str], places: Iterable[int]) -> str:
@@ -61,11 +62,17 @@ def seen_outside(scope: Scope, values: Iterable[str], places: Iterable[int]) -> 
     return ""
 
 
+def has_activation(node: onnx.NodeProto) -> bool:
+    """Whether a normalization node has taken in an activation."""
+    return bool(attributes_of(node).get("activation"))
+
+
 def replaced(node: onnx.NodeProto, output: str, **attributes: object) -> onnx.NodeProto:
-    """A copy of the node with another output and more attributes."""
+    """A copy of the node with another output, and with attributes in place of what it has."""
     result = onnx.NodeProto()
     result.CopyFrom(node)
     result.output[0] = output
+    keep_only(result.attribute, lambda attribute: attribute.name not in attributes)
     result.attribute.extend(
         onnx.helper.make_attribute(name, value) for name, value in sorted(attributes.items())
     )

@@ -1,4 +1,4 @@
-"""The optimized form without the native library: onnx.reference with the float64 oracles."""
+"""The optimized form by onnx.reference with the float64 oracles, which know no function body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from onnxnorm.graph.nodes import attributes_of
-from onnxnorm.opset import DOMAIN, OPERATORS
+from onnxnorm.opset import DOMAIN, OPERATOR_NAMES, OPERATORS, RESIDUAL
 from onnxnorm.opset.activations import ACTIVATIONS
 
 Array = npt.NDArray[Any]
@@ -36,7 +36,8 @@ def optimized_reference(
 def _operator(name: str) -> type[OpRun]:
     def run(self: Any, x: Any, scale: Any, bias: Any, residual: Any = None, **_: Any) -> Any:
         attributes = attributes_of(self.onnx_node)
-        return (optimized_reference(name, x, scale, bias, residual, **attributes),)
+        operator = name.removeprefix(RESIDUAL)
+        return (optimized_reference(operator, x, scale, bias, residual, **attributes),)
 
     return type(name, (OpRun,), {"op_domain": DOMAIN, "_run": run})
 
@@ -48,5 +49,5 @@ def evaluate(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Array]:
     kept = [function for function in bare.functions if function.domain != DOMAIN]
     del bare.functions[:]
     bare.functions.extend(kept)
-    runner = ReferenceEvaluator(bare, new_ops=[_operator(name) for name in OPERATORS])
+    runner = ReferenceEvaluator(bare, new_ops=[_operator(name) for name in OPERATOR_NAMES])
     return dict(zip(runner.output_names, runner.run(None, feeds), strict=True))

@@ -10,7 +10,7 @@ import pytest
 
 import onnxnorm
 from onnxnorm import modelfile
-from onnxnorm.graph import records
+from onnxnorm.graph import order, records
 from onnxnorm.graph.fusion import fuse
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.opset import DOMAIN
@@ -60,8 +60,8 @@ def test_branches_that_use_one_name_for_two_values() -> None:
         inputs="float[N,6,8] x, float flag",
     )
     after, _ = fused(before)
-    activations = {name: a.get("activation") for name, a in custom_nodes(after).items()}
-    assert activations == {"norm": None, "one": b"Relu", "two": b"Tanh"}
+    activations = {name: a["activation"] for name, a in custom_nodes(after).items()}
+    assert activations == {"norm": b"", "one": b"Relu", "two": b"Tanh"}
     assert_same(before, after)
 
 
@@ -96,7 +96,7 @@ def test_everything_else_survives() -> None:
     kept = before.SerializeToString(deterministic=True)
     after = onnxnorm.optimize(before)
     assert before.SerializeToString(deterministic=True) == kept
-    assert [f.name for f in after.functions] == ["block"]
+    assert [f.name for f in after.functions] == ["block", "LayerNormalization"]
     assert [value.name for value in after.graph.value_info] == ["r"]
     assert operators(after) == "LayerNormalization block"
     assert after.graph.node[0].doc_string == "of the node"
@@ -151,6 +151,30 @@ def test_external_tensors_of_a_loaded_model_stay_external(tmp_path: Any, monkeyp
     after = onnxnorm.optimize(model)
     assert operators(after) == "LayerNormalization block"
     assert list(after.graph.initializer) == list(model.graph.initializer)
+
+
+def test_nodes_in_any_order() -> None:
+    before = parsed("y = Relu (a)\n a = Add (v, h)\n h = Neg (x)\n [norm] v = NORM (x, s, b)")
+    after, _ = fused(before)
+    assert operators(after) == "Neg ResidualLayerNormalization"
+    order.sort(before)
+    assert_same(before, after)
+
+
+@pytest.mark.parametrize("field", ["input", "output"])
+def test_nodes_that_lack_inputs_or_outputs_are_refused(field: str) -> None:
+    model = full_model()
+    del getattr(model.graph.node[0], field)[:]
+    model.graph.node[1].input[0] = "x"
+    with pytest.raises(
+        onnxnorm.ModelFileError, match=r"LayerNormalization .*'norm'.* (input|output)"
+    ):
+        onnxnorm.optimize(model)
+    # A reader without outputs, of a domain that no checker knows.
+    other = parsed(NORM + "y = Relu (v)")
+    other.graph.node.append(onnx.helper.make_node("sink", ["v"], [], domain="user"))
+    other.opset_import.append(onnx.helper.make_opsetid("user", 1))
+    assert operators(onnxnorm.optimize(other)) == "LayerNormalization Relu sink"
 
 
 def test_what_is_not_valid_is_refused(tmp_path: Any) -> None:

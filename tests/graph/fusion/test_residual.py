@@ -45,7 +45,7 @@ def test_taken(name: str) -> None:
     statements, inputs, attributes = TAKEN[name]
     before = parsed(statements, inputs=TWO)
     after, _ = fused(before)
-    assert operators(after) == "LayerNormalization"
+    assert operators(after) == "ResidualLayerNormalization"
     node = after.graph.node[0]
     assert list(node.input) == inputs
     assert attributes_of(node).items() >= attributes.items()
@@ -55,7 +55,7 @@ def test_taken(name: str) -> None:
 def test_a_residual_that_is_made_later() -> None:
     before = parsed(NORM + "h = Exp (x)\n y = Add (v, h)")
     after, _ = fused(before)
-    assert operators(after) == "Exp LayerNormalization"
+    assert operators(after) == "Exp ResidualLayerNormalization"
     assert_same(before, after)
 
 
@@ -66,11 +66,11 @@ def test_two_norms_the_later_takes_in_the_earlier() -> None:
         inputs=TWO,
     )
     after, fusions = fused(before)
-    assert operators(after) == "LayerNormalization Exp LayerNormalization"
+    assert operators(after) == "LayerNormalization Exp ResidualLayerNormalization"
     assert fusions["second"].fused == ("Add 'a'", "Relu")
     assert fusions["first"].fused == ()
     assert fusions["first"].not_fused == (
-        "its result is the residual of LayerNormalization 'second'",
+        "its result is the residual of ResidualLayerNormalization 'second'",
     )
     assert_same(before, after)
 
@@ -95,7 +95,7 @@ def test_a_sum_that_goes_on() -> None:
         inputs=TWO,
     )
     after, fusions = fused(before)
-    assert operators(after) == "Add LayerNormalization Exp Add LayerNormalization"
+    assert operators(after) == "Add LayerNormalization Exp Add ResidualLayerNormalization"
     assert "'a' is read by" in fusions["first"].not_fused[0]
     assert fusions["second"].fused == ("Add 'y'",)
     assert_same(before, after)
@@ -176,7 +176,7 @@ def test_a_constant_of_full_shape_is_taken() -> None:
 def test_unknown_sizes_are_left_to_the_kernel() -> None:
     before = parsed(NORM + "y = Add (v, r)", inputs="float[N,M,8] x, float[K,L,8] r")
     after, _ = fused(before)
-    assert operators(after) == "LayerNormalization"
+    assert operators(after) == "ResidualLayerNormalization"
 
 
 def test_a_constant_against_an_unknown_rank_stays() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import onnxnorm
 from onnxnorm import modelfile, provider_choice
+from onnxnorm.graph import order
 from onnxnorm.graph.fusion import in_memory
 from onnxnorm.graph.nodes import all_graphs
 from tests.graph.fusion.graphs import evaluate, parsed
@@ -60,7 +61,7 @@ def nodes_run(tmp_path: Path, source: Any, **arguments: Any) -> list[str]:
     return [node.op_type for graph in all_graphs(model.graph) for node in graph.node]
 
 
-FUSED = ["Add", "LayerNormalization"]
+FUSED = ["Add", "ResidualLayerNormalization"]
 AS_IT_IS = ["Add", "LayerNormalization", "Add", "Relu"]
 
 
@@ -133,9 +134,34 @@ def test_an_optimized_model_that_does_not_load_is_told_and_the_file_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unloadable = in_memory.InMemory(b"no model", None)
-    monkeypatch.setattr(in_memory, "optimized", lambda _: unloadable)
+    monkeypatch.setattr(in_memory, "optimized", lambda *_: unloadable)
     with pytest.warns(RuntimeWarning, match="runs as it is"):
         assert nodes_run(tmp_path, path) == AS_IT_IS
+
+
+def test_nodes_in_any_order(tmp_path: Path) -> None:
+    """As ONNX Runtime's float16 converter leaves them; in a branch, ONNX Runtime refuses them."""
+    backwards = onnx.ModelProto.FromString(MODEL.SerializeToString())
+    del backwards.graph.node[:]
+    backwards.graph.node.extend(reversed(MODEL.graph.node))
+    assert nodes_run(tmp_path, backwards) == FUSED
+    branches = parsed(
+        "c = Constant <value = bool {1}> ()\n y = If (c) <"
+        "then_branch = t () => (float[N,6,8] p) { p = Exp (q)\n [norm] q = NORM (z, s, b) },"
+        "else_branch = e () => (float[N,6,8] o) { o = Identity (x) }>\n z = Neg (x)"
+    )
+    (y,) = onnxnorm.InferenceSession(branches).run(None, {"x": X})
+    order.sort(branches)
+    np.testing.assert_allclose(y, evaluate(branches, {"x": X})["y"], rtol=1e-5)
+
+
+def test_a_cycle_is_one_line_that_names_a_node(tmp_path: Path) -> None:
+    cycle = parsed("y = Add (v, a)\n a = Neg (y)\n [norm] v = NORM (x, s, b)")
+    onnx.save(cycle, tmp_path / "m.onnx")
+    with pytest.raises(
+        onnxnorm.ModelFileError, match=r"m\.onnx: .* the nodes form a cycle: .* '[ay]'"
+    ):
+        onnxnorm.InferenceSession(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize(
