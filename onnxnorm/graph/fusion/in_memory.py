@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import onnx.external_data_helper
 
+from onnxnorm.graph import renamed
 from onnxnorm.graph.fusion import fuse, has_nodes
 from onnxnorm.modelfile import Header, header, load
 from onnxnorm.opset import DOMAIN
@@ -51,7 +52,10 @@ def optimized(source: str | bytes) -> InMemory | None:
         model = onnx.ModelProto.FromString(source)
     else:
         model = load(source, weights=False)
-    if not has_nodes(model) or not any(fusion.fused for fusion in fuse(model)):
+    was_renamed = bool(renamed.give_back(model))
+    if not has_nodes(model):
+        return None
+    if not any(fusion.fused for fusion in fuse(model)) and not was_renamed:
         return None
     uses_external_data = onnx.external_data_helper.uses_external_data
     if isinstance(source, bytes) or not any(map(uses_external_data, model.graph.initializer)):
