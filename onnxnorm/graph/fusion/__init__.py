@@ -15,7 +15,7 @@ import onnx
 import onnx.checker
 
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import functions, order, records
+from onnxnorm.graph import functions, order, records, renamed
 from onnxnorm.graph.fusion.activation import Activation
 from onnxnorm.graph.fusion.residual import Residual
 from onnxnorm.graph.fusion.residual_before import ResidualBefore
@@ -88,7 +88,7 @@ def _optimized(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelPro
         loaded = load(model)
         fuse(loaded, os.fspath(model))
         return loaded
-    if not has_nodes(model):
+    if not (has_nodes(model) or renamed.any_in(model)):
         return model
     copy = onnx.ModelProto()
     copy_fields(model, copy, leave="graph")
@@ -116,6 +116,7 @@ def fuse(model: onnx.ModelProto, source: str = "the model") -> tuple[NodeFusion,
         ModelFileError: the model is not valid, nodes of ours are not what the domain says, or the
             nodes form a cycle.
     """
+    renamed.give_back(model)
     if not has_nodes(model):
         return ()
     checks.check(model, source)

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnx.external_data_helper
 
-from onnxnorm.graph import order
+from onnxnorm.graph import order, renamed
 from onnxnorm.graph.fusion import fuse, has_nodes
 from onnxnorm.modelfile import Header, header, load
 from onnxnorm.opset import DOMAIN, checks
@@ -48,8 +48,8 @@ def optimized(source: str | bytes, name: str = "the model", fused: bool = True) 
     Args:
         source: the file or its content.
         name: what an error calls it.
-        fused: without it, no more than omitted inputs is taken out, which some releases of ONNX
-            Runtime crash at.
+        fused: without it, only renamed operators get their names back and omitted inputs are
+            taken out, which some releases of ONNX Runtime crash at.
 
     Raises:
         ModelFileError: an ONNX file that is damaged or not valid, or whose nodes form a cycle.
@@ -62,7 +62,8 @@ def optimized(source: str | bytes, name: str = "the model", fused: bool = True) 
         checks.check(model, name)
     else:
         model = load(source, weights=False)
-    differs = checks.drop_omitted(model)
+    differs = bool(renamed.give_back(model))
+    differs |= checks.drop_omitted(model)
     if fused and has_nodes(model):
         differs |= order.sort(model, name)
         differs |= any(fusion.fused for fusion in fuse(model, name))
