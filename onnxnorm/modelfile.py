@@ -151,7 +151,7 @@ def aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         ModelFileError: the path cannot be written to.
     """
     file = _destination(path)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
         _to_disk(temporary)

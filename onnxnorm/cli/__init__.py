@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from onnxnorm.cli import supervised
+
 _ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _AT_ONCE = 1.0  # seconds
 
@@ -33,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             one line on stderr tells of it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if arguments is None:
+        ended = supervised.wait_for_child(given)
+        if ended is not None:
+            return ended
     status = 0
     with _signals() as signals:
         try:

@@ -383,10 +383,10 @@ def is_tensor_function(name: Any) -> bool:
 
 
 def _is_allowed(thing: Any) -> bool:
-    if not isinstance(thing, (type, types.FunctionType)):
-        return False
     if any(thing is known for known in registered().values()):
         return True
+    if not isinstance(thing, (type, types.FunctionType)):
+        return False
     name, module = getattr(thing, "__name__", ""), _public(_module(thing))
     if thing in _published_objects():
         return True
