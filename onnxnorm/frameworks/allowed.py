@@ -34,6 +34,8 @@ _ACCESSORS = frozenset({"get", "serialize", "deserialize"})
 
 # Classes that Keras writes into files without publishing them: by module, without its ".src".
 _UNPUBLISHED = {
+    "keras.applications.convnext": {"LayerScale", "StochasticDepth"},
+    "keras.applications.inception_resnet_v2": {"CustomScaleLayer"},
     "keras.engine.functional": {"Functional"},
     "keras.engine.base_layer": {"TensorFlowOpLayer"},
     "keras.engine.input_spec": {"InputSpec"},
@@ -50,6 +52,19 @@ _UNPUBLISHED = {
     "keras.models.sequential": {"Sequential"},
     "keras.dtype_policies.dtype_policy": {"DTypePolicyMap"},
     "keras.random.seed_generator": {"SeedGenerator"},
+    "tensorflow.python.ops.init_ops_v2": {
+        "Constant",
+        "GlorotNormal",
+        "GlorotUniform",
+        "Identity",
+        "Ones",
+        "Orthogonal",
+        "RandomNormal",
+        "RandomUniform",
+        "TruncatedNormal",
+        "VarianceScaling",
+        "Zeros",
+    },
 }
 # Keras 3 writes each function of keras.ops as an operation, of a class in one of these modules.
 _OPERATIONS = frozenset(
@@ -447,7 +462,7 @@ def _public_names() -> Iterator[tuple[str, Any]]:
                 isinstance(thing, type) or (is_function and name not in _ACCESSORS)
             ):
                 yield name, thing
-    modules = {_public(path): module for path, module in sys.modules.items() if "keras" in path}
+    modules = {_public(path): module for path, module in [*sys.modules.items()]}
     for path, names in _UNPUBLISHED.items():
         for name in names & vars(modules.get(path, object)).keys():
             yield name, vars(modules[path])[name]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 tf = pytest.importorskip("tensorflow")
+keras = pytest.importorskip("keras")
 
 from onnxnorm.frameworks import allowed, allowed_graph  # noqa: E402
 from tests.conversion.builtin_layers import table  # noqa: E402
@@ -27,7 +28,7 @@ CODE = ("Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
 def configurations(model: Any) -> list[Any]:
     """As ``.h5``, ``.keras`` and SavedModel files hold them."""
     found = [json.loads(model.to_json())]
-    found.append(json.loads(json.dumps(tf.keras.saving.serialize_keras_object(model))))
+    found.append(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
     if KERAS_2:
         for layer in (model, *model.layers):
             found.append(json.loads(layer._trackable_saved_model_saver.tracking_metadata))
