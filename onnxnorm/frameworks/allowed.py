@@ -25,7 +25,8 @@ def _words(text: str) -> frozenset[str]:
 
 # Namespaces of ``tf.keras`` whose classes and functions are made for use in models.
 _NAMESPACES = _words(
-    "activations constraints dtype_policies initializers layers layers.experimental.preprocessing "
+    "activations constraints dtype_policies initializers layers layers.experimental "
+    "layers.experimental.preprocessing "
     "losses metrics mixed_precision models optimizers optimizers.experimental optimizers.legacy "
     "optimizers.schedules quantizers random regularizers"
 )
@@ -52,6 +53,17 @@ _UNPUBLISHED = {
     "keras.models.sequential": {"Sequential"},
     "keras.dtype_policies.dtype_policy": {"DTypePolicyMap"},
     "keras.random.seed_generator": {"SeedGenerator"},
+    # Without the columns whose vocabulary or weights are read from a file.
+    "tensorflow.python.feature_column.feature_column_v2": {
+        "BucketizedColumn",
+        "CrossedColumn",
+        "HashedCategoricalColumn",
+        "IdentityCategoricalColumn",
+        "IndicatorColumn",
+        "NumericColumn",
+        "VocabularyListCategoricalColumn",
+        "WeightedCategoricalColumn",
+    },
     "tensorflow.python.ops.init_ops_v2": {
         "Constant",
         "GlorotNormal",
