@@ -49,6 +49,7 @@ _NAMED = _words(
     LookupTableExportV2 LookupTableFindV2 LookupTableImportV2 LookupTableInsertV2
     LookupTableRemoveV2 LookupTableSizeV2 MutableDenseHashTableV2 MutableHashTableOfTensorsV2
     MutableHashTableV2
+    OptionalFromValue OptionalGetValue OptionalHasValue OptionalNone
     DynamicPartition DynamicStitch ParallelDynamicStitch StackCloseV2 StackPopV2 StackPushV2 StackV2
     TensorArrayCloseV3 TensorArrayConcatV3 TensorArrayGatherV3 TensorArrayGradV3 TensorArrayReadV3
     TensorArrayScatterV3 TensorArraySizeV3 TensorArraySplitV3 TensorArrayV3 TensorArrayWriteV3
