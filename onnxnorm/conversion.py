@@ -100,7 +100,8 @@ def convert(
         opset: version of the standard ONNX operators, 15 to 24.
         input_signature: ``tf.TensorSpec`` objects or arrays in the structure of the model's
             inputs; default: the inputs that the model was built for.
-        safe_mode: refuse files with code in them (Lambda layers), as loading would run it.
+        safe_mode: refuse files that name anything but what Keras publishes for models, TensorFlow
+            functions without side effects and what this process has registered.
 
     Raises:
         ConversionError: the model, one of its layers or an argument cannot be converted.

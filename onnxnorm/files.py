@@ -158,7 +158,7 @@ def aside(path: StrPath) -> Iterator[Path]:
     """
     file = destination(path)
     # Not longer than most names: one of 255 bytes can have no addition.
-    temporary = file.with_name(f".onnxnorm-{secrets.token_hex(8)}")
+    temporary = file.with_name(f".onnxnorm-{os.getpid()}-{secrets.token_hex(8)}")
     try:
         before = os.stat(file) if file.exists() else None
         mode = 0o666 if before is None else stat.S_IMODE(before.st_mode) & 0o777 | 0o600

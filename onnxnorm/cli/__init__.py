@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from onnxnorm.cli import streams
+from onnxnorm.cli import streams, supervised
 
 _ENDS = {
     getattr(signal, name): word
@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unfit:
         streams.say(unfit)
         return 2
+    if arguments is None:
+        ended = supervised.wait_for_child(given)
+        if ended is not None:
+            return ended
     status = 0
     with _signals() as signals:
         try:

@@ -14,6 +14,6 @@ SafeMode = Annotated[
     bool,
     typer.Option(
         "--safe-mode/--no-safe-mode",
-        help="Refuse files that carry code (Lambda layers): loading them runs it.",
+        help="Refuse files that name or hold what is not known to be safe, such as Lambda layers.",
     ),
 ]

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import builtins
 import json
-import re
+import shutil
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from onnxnorm.errors import MissingDependencyError, ModelFileError
+from onnxnorm.frameworks import allowed, allowed_graph, bounds
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
 class _Description:
-    """What a model file says of itself, read without running anything of it."""
+    """What a model file says of itself, read without running anything of it.
+
+    Attributes:
+        format: for the reader.
+        keras_version: release of Keras that wrote it, where the file says so.
+        config: the model's configuration; of a SavedModel the text that holds it.
+        elements: at most so many elements have the weights in it.
+    """
 
     format: str
     keras_version: str
     config: Any
+    elements: int
 
 
 def load(path: Path, safe_mode: bool = True) -> Any:
@@ -32,7 +43,9 @@ def load(path: Path, safe_mode: bool = True) -> Any:
 
     Args:
         path: the file or directory.
-        safe_mode: refuse files that hold code, or name code outside Keras to be imported.
+        safe_mode: refuse files that name anything but what Keras publishes for models, pure
+            functions of TensorFlow and what this process has registered; that refer to other files;
+            or that ask for more than they hold.
 
     Raises:
         ModelFileError: the file is missing, damaged, not a whole Keras model, unsafe, or made
@@ -43,17 +56,14 @@ def load(path: Path, safe_mode: bool = True) -> Any:
 
     if not path.exists():
         raise ModelFileError(f"{path}: no such file or directory")
+    bounds.check_kind(path)
     tf = tensorflow()
     description = _describe(path)
     keras = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
     major = keras.__version__.partition(".")[0]
     _import_addons(path, description, major)
     if safe_mode:
-        for reason in _unsafe(description.config):
-            raise ModelFileError(
-                f"{path}: {reason}, which loading could run. If you trust the file, allow it: "
-                "convert(..., safe_mode=False) or --no-safe-mode"
-            )
+        _check_allowed(path, description, major)
     arguments: dict[str, Any] = {"compile": False}
     if not safe_mode and description.format != "SavedModel":
         arguments["safe_mode"] = False
@@ -63,10 +73,13 @@ def load(path: Path, safe_mode: bool = True) -> Any:
             for name, packages in _inner_classes(description.config).items()
             if packages == {"Addons"}
         }
+    held = bounds.weights_held(tf.keras.layers.Layer, description.elements)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), held if safe_mode else nullcontext():
             warnings.simplefilter("ignore")
             model = tf.keras.models.load_model(path, **arguments)
+    except bounds.TooLargeError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     except Exception as error:
         raise ModelFileError(_why_not(path, description, major, error)) from error
     if not isinstance(model, tf.keras.Model):
@@ -101,16 +114,16 @@ def _describe_saved_model(path: Path) -> _Description:
     graph, metadata = path / "saved_model.pb", path / "keras_metadata.pb"
     if not graph.is_file():
         raise ModelFileError(f"{path}: no saved_model.pb in it, so it is no SavedModel directory")
-    if metadata.is_file():
-        return _Description("SavedModel", "2", metadata.read_bytes().decode("utf-8", "replace"))
     # TensorFlow before 2.5 kept the layers' configurations in the graph's file.
-    content = graph.read_bytes()
-    if b"_tf_keras_" not in content:
+    content = (metadata if metadata.is_file() else graph).read_bytes()
+    if not metadata.is_file() and b"_tf_keras_" not in content:
         raise ModelFileError(
             f"{path}: a SavedModel without Keras layers, such as model.export and "
             "tf.saved_model.save write; save the model with model.save, or convert the model object"
         )
-    return _Description("SavedModel", "2", content.decode("utf-8", "replace"))
+    # An element has a byte at least.
+    elements = sum(file.stat().st_size for file in path.glob("variables/*"))
+    return _Description("SavedModel", "2", content.decode("utf-8", "replace"), elements)
 
 
 def _describe_archive(path: Path) -> _Description:
@@ -120,54 +133,92 @@ def _describe_archive(path: Path) -> _Description:
         names = archive.namelist()
         if "config.json" not in names:
             raise ModelFileError(f"{path}: no config.json in it, so it is no Keras archive")
+        bounds.check_archive(archive, path)
         damaged = archive.testzip()
         if damaged:
             raise ModelFileError(f"{path}: damaged: {damaged} fails its checksum")
-        config = json.loads(archive.read("config.json"))
-        metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
-    return _Description("Keras archive", str(metadata.get("keras_version", "")), config)
+        config = bounds.parsed(archive.read("config.json"), path)
+        metadata = (
+            bounds.parsed(archive.read("metadata.json"), path) if "metadata.json" in names else {}
+        )
+        weights = [name for name in names if name.endswith(".h5")]
+        elements = sum(_elements(archive, name, path) for name in weights)
+    return _Description("Keras archive", str(metadata.get("keras_version", "")), config, elements)
+
+
+def _elements(archive: zipfile.ZipFile, name: str, path: Path) -> int:
+    """Elements of the weights in a member of an archive."""
+    import h5py
+
+    with tempfile.TemporaryFile() as copy:
+        with archive.open(name) as member:
+            shutil.copyfileobj(member, copy)
+        with h5py.File(copy, "r") as file:
+            return bounds.check_hdf5(file, path, copy.tell())
 
 
 def _describe_hdf5(path: Path) -> _Description:
     import h5py
 
     with h5py.File(path, "r") as file:
+        elements = bounds.check_hdf5(file, path, path.stat().st_size)
         config = file.attrs.get("model_config")
         if config is None:
             raise ModelFileError(
                 f"{path}: holds weights without a model; save the whole model with model.save"
             )
-        text = config.decode() if isinstance(config, bytes) else config
-        return _Description("HDF5", str(file.attrs.get("keras_version", "")), json.loads(text))
+        version = str(file.attrs.get("keras_version", ""))
+        return _Description("HDF5", version, bounds.parsed(config, path), elements)
 
 
-def _unsafe(config: Any) -> Iterator[str]:
-    """Reasons why loading could run code that came with the file or that it points to."""
-    if isinstance(config, str):
-        if re.search(r'"class_name":\s*"(Lambda|__lambda__)"', config):
-            yield "it has a Lambda layer with code in it"
+def _check_allowed(path: Path, description: _Description, major: str) -> None:
+    """Raises ModelFileError for a file that names what is not on the list of the known."""
+    for reason in _reasons(path, description, major):
+        if isinstance(reason, allowed.Unknown):
+            raise ModelFileError(_why_not(path, description, major, ValueError(_UNKNOWN + reason)))
+        raise ModelFileError(
+            f"{path}: {reason}, which is not known to be safe. If you trust the file, allow it: "
+            "convert(..., safe_mode=False) or --no-safe-mode"
+        )
+
+
+_UNKNOWN = "Could not locate class: "
+
+
+def _reasons(path: Path, description: _Description, major: str) -> Iterator[str]:
+    if description.format != "SavedModel":
+        yield from allowed.refusals(description.config)
         return
-    if isinstance(config, dict):
-        name = config.get("class_name")
-        if name in ("Lambda", "__lambda__"):
-            inner = config.get("config")
-            layer = inner.get("name", "") if isinstance(inner, dict) else ""
-            yield f"it has a Lambda layer {layer!r} with code in it"
-        module = config.get("module")
-        if isinstance(module, str) and name is not None:
-            target = config["config"] if name == "function" else name
-            root = module.partition(".")[0]
-            if root == "builtins" and isinstance(target, str) and hasattr(builtins, target):
-                yield f"it names the built-in function {target!r}"
-            elif root != "builtins" and root in sys.stdlib_module_names:
-                yield f"it names {module}.{target}"
-            elif root not in sys.modules:
-                yield f"it names {module}.{target}, from a module that is not imported"
-    values = config.values() if isinstance(config, dict) else config
-    if isinstance(config, (dict, list)):
-        for value in values:
-            if not isinstance(value, str):
-                yield from _unsafe(value)
+    if major != "2":
+        yield allowed.Unknown("Keras 3 does not load a SavedModel")
+        return
+    try:
+        graph = allowed_graph.read(path / "saved_model.pb")
+        layers = _layer_metadata(path, graph)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        raise ModelFileError(f"{path}: damaged or truncated: {_brief(error)}") from error
+    for config in layers:
+        yield from allowed.refusals(config, restored=True)
+    yield from allowed_graph.refusals(graph, (path / "saved_model.pb").stat().st_size)
+
+
+def _layer_metadata(path: Path, saved_model: Any) -> Iterator[Any]:
+    """The configurations in a SavedModel, those that releases of TensorFlow read today or did."""
+    texts = [
+        node.user_object.metadata
+        for graph in saved_model.meta_graphs
+        for node in graph.object_graph_def.nodes
+    ]
+    file = path / "keras_metadata.pb"
+    if file.is_file():
+        from tensorflow import keras
+
+        package = keras.Model.__module__.partition(".")[0]
+        messages = import_module(f"{package}.protobuf.saved_metadata_pb2")
+        texts += [n.metadata for n in messages.SavedMetadata.FromString(file.read_bytes()).nodes]
+    return (bounds.parsed(text, path) for text in texts if text)
 
 
 def _inner_classes(config: Any) -> dict[str, set[str]]:

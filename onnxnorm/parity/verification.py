@@ -44,7 +44,7 @@ def verify(
             ``.npz`` file; in the dtypes and shapes that the model takes. Default: random ones.
         samples: size of the batch where random inputs may choose it.
         seed: seed of random inputs.
-        safe_mode: refuse model files with code in them, as loading would run it.
+        safe_mode: as in `convert`.
         providers: execution providers of ONNX Runtime in order of preference; default: the CPU.
         criterion: the numbers to judge by; default: those of `Criterion`.
 
