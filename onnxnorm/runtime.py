@@ -19,6 +19,7 @@ from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibra
 from onnxnorm.graph import cpu_target
 from onnxnorm.graph.fusion import in_memory
 from onnxnorm.modelfile import PROTOBUF_LIMIT
+from onnxnorm.runtime_errors import one_line
 
 try:
     import onnxruntime
@@ -28,6 +29,8 @@ except ImportError as error:
     ) from error
 
 from onnxnorm import cpu_kind, provider_choice
+
+Content = bytes | bytearray | memoryview
 
 OLDEST_ONNXRUNTIME = (1, 18)
 # The first release that is known to find external tensors of a model in memory in a given folder.
@@ -123,14 +126,17 @@ def has_cuda_library() -> bool:
 class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # untyped base
     """An ``onnxruntime.InferenceSession`` with the native operators registered.
 
+    Its arguments are those of ``onnxruntime.InferenceSession`` in the same order, and two keywords.
     ``get_providers()`` tells which execution providers really run. On CUDA without the CUDA
     library, the normalization nodes run on the device as their function bodies.
 
     Args:
-        path_or_bytes: model file, its bytes, or a ``ModelProto``.
-        providers: execution providers in order of preference; default: CUDA, where ONNX Runtime
-            has it and there is a device, and the CPU.
+        path_or_bytes: model file, its bytes (also as ``bytearray`` or ``memoryview``), or a
+            ``ModelProto``.
         sess_options: session options of the caller; the operators are registered in them.
+        providers: execution providers in order of preference, names or pairs of a name and its
+            options; default: CUDA, where ONNX Runtime has it and there is a device, and the CPU.
+        provider_options: one dictionary of options for each of ``providers``, which are names then.
         optimize: take activations and residuals into the normalization nodes, in memory, as
             `onnxnorm.optimize` does. Only where the library of the first provider is there, since
             the optimized form has no function bodies. With ONNX Runtime before 1.22, not for
@@ -148,15 +154,21 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
 
     def __init__(
         self,
-        path_or_bytes: str | os.PathLike[str] | bytes | onnx.ModelProto,
-        providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+        path_or_bytes: str | os.PathLike[str] | Content | onnx.ModelProto,
         sess_options: onnxruntime.SessionOptions | None = None,
+        providers: Sequence[provider_choice.Provider] | None = None,
+        provider_options: Sequence[dict[Any, Any]] | None = None,
+        *,
         optimize: bool = True,
         strict: bool = False,
         **kwargs: Any,
     ) -> None:
         options = onnxruntime.SessionOptions() if sess_options is None else sess_options
-        asked = list(provider_choice.default() if providers is None else providers)
+        if providers is None:  # ONNX Runtime ignores the options then
+            provider_options = None
+            asked = [] if provider_choice.are_in(options) else provider_choice.default()
+        else:
+            asked = list(providers)
         source = _source(path_or_bytes)
         name = source if isinstance(source, str) else "model"
         target = cpu_target.of_metadata(in_memory.header_of(source).metadata, name)
@@ -164,7 +176,7 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
             cpu_kind.check(target, name)
             optimize = False  # it is, and runs nowhere else
             asked = [provider_choice.CPU] if providers is None else asked
-        arguments = {"providers": asked, **kwargs}
+        arguments = {"providers": asked, "provider_options": provider_options, **kwargs}
         if provider_choice.CUDA in map(provider_choice.name_of, asked):
             options.add_session_config_entry(provider_choice.RECORD_OPTION, "1")
         library = provider_choice.library(asked, has_cuda_library())
@@ -201,7 +213,9 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         try:
             super().__init__(source, options, **arguments)
         except Exception as error:
-            raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+            raise ModelFileError(
+                f"{name}: ONNX Runtime cannot load it: {one_line(error)}"
+            ) from error
         if failure is not None:
             warnings.warn(
                 f"{name}: runs as it is, since it cannot be optimized: "
@@ -253,10 +267,10 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         return feeding.run(self, output_names, input_feed, run_options)
 
 
-def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | bytes:
+def _source(model: str | os.PathLike[str] | Content | onnx.ModelProto) -> str | bytes:
     """What ONNX Runtime can be given."""
-    if isinstance(model, bytes):
-        return model
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return bytes(model)
     if isinstance(model, onnx.ModelProto):
         try:
             content = bytes(model.SerializeToString())
