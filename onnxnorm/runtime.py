@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import EncodeError
 
-from onnxnorm import feeding
+from onnxnorm import arguments, feeding
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
 from onnxnorm.graph import cpu_target
 from onnxnorm.graph.fusion import in_memory
@@ -58,6 +58,7 @@ def library_path(provider: str = "cpu") -> Path:
     Raises:
         RuntimeLibraryError: the library is not there, or no such provider is known.
     """
+    arguments.text("library_path", "provider", provider)
     if provider not in _LIBRARY_VARIABLES:
         known = " or ".join(map(repr, _LIBRARY_VARIABLES))
         raise RuntimeLibraryError(f"no native library for provider {provider!r}: only for {known}")
@@ -93,6 +94,9 @@ def register(session_options: onnxruntime.SessionOptions, provider: str | None =
     Raises:
         RuntimeLibraryError: onnxruntime is older than 1.18, or the library cannot be loaded.
     """
+    _check_options("register", "session_options", session_options)
+    if provider is not None:
+        arguments.text("register", "provider", provider)
     if _installed() < OLDEST_ONNXRUNTIME:
         oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
         raise RuntimeLibraryError(
@@ -163,6 +167,12 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         strict: bool = False,
         **kwargs: Any,
     ) -> None:
+        own = type(self).__name__
+        if sess_options is not None:
+            _check_options(own, "sess_options", sess_options)
+        arguments.providers(own, providers, provider_options)
+        optimize = arguments.flag(own, "optimize", optimize)
+        strict = arguments.flag(own, "strict", strict)
         options = onnxruntime.SessionOptions() if sess_options is None else sess_options
         if providers is None:  # ONNX Runtime ignores the options then
             provider_options = None
@@ -176,15 +186,15 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
             cpu_kind.check(target, name)
             optimize = False  # it is, and runs nowhere else
             asked = [provider_choice.CPU] if providers is None else asked
-        arguments = {"providers": asked, "provider_options": provider_options, **kwargs}
+        settings = {"providers": asked, "provider_options": provider_options, **kwargs}
         if provider_choice.CUDA in map(provider_choice.name_of, asked):
             options.add_session_config_entry(provider_choice.RECORD_OPTION, "1")
         library = provider_choice.library(asked, has_cuda_library())
         if library:
             register(options, library)
-            self._load(source, name, options, arguments, optimize, sess_options is not None)
+            self._load(source, name, options, settings, optimize, sess_options is not None)
         else:
-            self._load_bodies(source, name, options, arguments)
+            self._load_bodies(source, name, options, settings)
         complaints = [
             *provider_choice.unused(asked, self.get_providers()),
             *provider_choice.left_on_cpu(self),
@@ -264,6 +274,12 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         Raises:
             MissingDependencyError: for bfloat16, ``ml_dtypes`` or onnxruntime 1.20 is missing.
         """
+        arguments.mapping("run", "input_feed", input_feed, "a dictionary from names to arrays")
+        if output_names is not None:
+            output_names = arguments.texts("run", "output_names", output_names)
+        if run_options is not None:
+            kind, wanted = onnxruntime.RunOptions, "an onnxruntime.RunOptions"
+            arguments.instance("run", "run_options", run_options, kind, wanted)
         return feeding.run(self, output_names, input_feed, run_options)
 
 
@@ -280,10 +296,16 @@ def _source(model: str | os.PathLike[str] | Content | onnx.ModelProto) -> str | 
         if len(content) > PROTOBUF_LIMIT:
             raise ModelFileError(_TOO_LARGE)
         return content
-    path = os.fspath(model)
+    also = "a model's bytes or an onnx.ModelProto"
+    path = arguments.path("InferenceSession", "path_or_bytes", model, also)
     if not Path(path).is_file():
         raise ModelFileError(f"{path}: no such model file")
     return path
+
+
+def _check_options(function: str, name: str, value: Any) -> None:
+    kind = onnxruntime.SessionOptions
+    arguments.instance(function, name, value, kind, "an onnxruntime.SessionOptions")
 
 
 @contextmanager

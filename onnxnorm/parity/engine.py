@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxnorm import feeding
+from onnxnorm import arguments, feeding
 from onnxnorm.errors import (
     MissingDependencyError,
     ModelFileError,
@@ -22,7 +22,7 @@ from onnxnorm.errors import (
 from onnxnorm.runtime_errors import one_line
 
 Array = npt.NDArray[Any]
-Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ class Engine:
     file_name: str
     native_library: bool
     note: str
+
+
+def check_source(function: str, name: str, value: Any) -> None:
+    """Whether a public function's argument can be an ONNX file."""
+    if not isinstance(value, (bytes, bytearray, memoryview, onnx.ModelProto)):
+        arguments.path(function, name, value, "a model's bytes or an onnx.ModelProto")
 
 
 def load(source: Source, providers: Sequence[Any] | None) -> Engine:
@@ -147,7 +153,8 @@ def _plain_session(source: Source, providers: Sequence[Any] | None) -> Any:
     if isinstance(source, onnx.ModelProto):
         content: str | bytes = source.SerializeToString()
     else:
-        content = source if isinstance(source, bytes) else os.fspath(source)
+        is_path = isinstance(source, (str, os.PathLike))
+        content = os.fspath(source) if is_path else bytes(source)  # type: ignore[arg-type]
         if isinstance(content, str) and not Path(content).is_file():
             raise ModelFileError(f"{content}: no such model file")
     chosen = ["CPUExecutionProvider"] if providers is None else list(providers)

@@ -53,7 +53,7 @@ def given(dimensions: Sequence[Dimension], sizes: Mapping[str, int]) -> dict[Dim
             every dimension of that name; ``input:axis`` counts where both are given.
 
     Raises:
-        VerificationError: no unknown dimension has such a name, or a size is below 1.
+        VerificationError: no unknown dimension has such a name.
     """
     by_position = {str(dimension) for dimension in dimensions}
     found: dict[Dimension, int] = {}
@@ -64,8 +64,6 @@ def given(dimensions: Sequence[Dimension], sizes: Mapping[str, int]) -> dict[Dim
             raise VerificationError(
                 f"sizes: the model has no unknown dimension {name!r}; it has {known}"
             )
-        if size < 1:
-            raise VerificationError(f"sizes: {name}={size}: at least 1 is needed")
         found |= dict.fromkeys(named, size)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,8 @@ Array = npt.NDArray[Any]
 _FEW = 2
 # Elements of the largest input where no caller named its sizes; beyond, there are fewer samples.
 _MOST_ELEMENTS = 2**20
+# Elements of an input that a caller can ask for: 2 GB of them are drawn in float64.
+_MOST_DRAWN = 2**28
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class Trial:
         keras: Keras' outputs.
         exact: what the oracle found.
         sizes: the sizes chosen for unknown dimensions, batches apart.
+        samples: the size chosen for batches; None where none was.
     """
 
     inputs: Sequence[Array]
     keras: Sequence[Array]
     exact: oracle.Exact
     sizes: Sizes
+    samples: int | None = None
 
     def unjudgeable(self) -> dict[int, str]:
         """Outputs in which there is nothing to compare, by position, and why."""
@@ -58,16 +63,14 @@ class Trial:
         return not self.exact.emptied and not self.unjudgeable()
 
 
-def on_inputs(
-    subject: subjects.Subject, inputs: Sequence[Array], sizes: Sizes | None = None
-) -> Trial:
+def on_inputs(subject: subjects.Subject, inputs: Sequence[Array]) -> Trial:
     """Keras and the oracle on these inputs.
 
     Raises:
         VerificationError: one of them cannot compute the model on these.
     """
     keras = subjects.run(subject, inputs)
-    return Trial(inputs, keras, oracle.evaluate(subject.function, inputs), sizes or {})
+    return Trial(inputs, keras, oracle.evaluate(subject.function, inputs), {})
 
 
 def on_drawn(
@@ -94,23 +97,27 @@ def on_drawn(
         VerificationError: Keras computes the model on none of the sizes tried.
     """
     named = unknown.given(dimensions, sizes)
+    free = [d for d in dimensions if d.axis and d not in named]
+    has_batch = any(d.axis == 0 and d not in named for d in dimensions)
 
     def run(chosen: Sizes, batch: int) -> Trial:
-        drawn = draw(_sized(specs, {**named, **chosen}), batch, seed)
-        return on_inputs(subject, drawn, {**named, **chosen})
+        all_sizes = {**named, **chosen}
+        sized = _sized(specs, all_sizes)
+        _check_amount(sized, batch)
+        trial = on_inputs(subject, draw(sized, batch, seed))
+        return replace(trial, sizes=all_sizes, samples=batch if has_batch else None)
 
-    free = [d for d in dimensions if d.axis and d not in named]
     second_best: Trial | None = None
     failures: list[subjects.KerasError | oracle.EmptiedError] = []
-    for chosen, batch in _plan(free, subject.named_sizes, samples):
+    for chosen, batch in _plan(free, subject.named_sizes, samples, has_batch):
         try:
             trial = run(chosen, batch)
         except (subjects.KerasError, oracle.EmptiedError) as error:
             failures.append(error)
             continue
         if trial.serves:
-            more = min(samples, _MOST_ELEMENTS // max(a[:1].size for a in trial.inputs))
-            return _larger(run, trial, chosen, more) if batch < more else trial
+            more = min(samples, _MOST_ELEMENTS * batch // max(a.size for a in trial.inputs))
+            return _larger(run, trial, chosen, more) if has_batch and batch < more else trial
         second_best = second_best or trial
     if second_best:
         return second_best
@@ -125,13 +132,13 @@ def on_drawn(
 
 
 def _plan(
-    free: Sequence[Dimension], hints: Sequence[int], samples: int
+    free: Sequence[Dimension], hints: Sequence[int], samples: int, has_batch: bool
 ) -> Iterator[tuple[Sizes, int]]:
     """Sizes and numbers of samples to try."""
     first, *others = unknown.tries(free, hints)
     yield first, samples
     yield from ((sizes, min(samples, _FEW)) for sizes in others)
-    if samples > 1:  # for models that take no batch
+    if has_batch and samples > 1:  # for models that take no batch
         yield from ((sizes, 1) for sizes in itertools.islice(unknown.tries(free, hints), 4))
 
 
@@ -155,6 +162,15 @@ def _sized(specs: Sequence[InputSpec], sizes: Sizes) -> list[InputSpec]:
         )
         for spec in specs
     ]
+
+
+def _check_amount(specs: Sequence[InputSpec], samples: int) -> None:
+    for spec in specs:
+        if math.prod(size or samples for size in spec.shape or ()) > _MOST_DRAWN:
+            raise VerificationError(
+                f"input {spec.name!r} for {samples} samples has more than {_MOST_DRAWN} elements, "
+                "the most that are drawn: ask for fewer samples or smaller sizes, or pass inputs"
+            )
 
 
 def _any_finite(values: Array) -> bool:

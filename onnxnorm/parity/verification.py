@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -11,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 import onnxnorm
-from onnxnorm import capture
+from onnxnorm import arguments, capture
 from onnxnorm.errors import VerificationError
 from onnxnorm.parity import engine as engines
 from onnxnorm.parity import subject as subjects
@@ -30,7 +28,7 @@ Array = npt.NDArray[Any]
 
 def verify(
     model: Any,
-    onnx_path: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    onnx_path: engines.Source,
     inputs: Any = None,
     samples: int = 16,
     seed: int = 0,
@@ -64,10 +62,21 @@ def verify(
 
     Source: docs/parity.md states the criterion and what every number means.
     """
-    if isinstance(model, (str, os.PathLike)):
+    samples = arguments.integer("verify", "samples", samples, least=1)
+    seed = arguments.integer("verify", "seed", seed, least=0)
+    safe_mode = arguments.flag("verify", "safe_mode", safe_mode)
+    arguments.providers("verify", providers)
+    if criterion is not None:
+        wanted = "an onnxnorm.parity.Criterion"
+        arguments.instance("verify", "criterion", criterion, Criterion, wanted)
+    sizes = _checked_sizes(sizes)
+    engines.check_source("verify", "onnx_path", onnx_path)
+    if arguments.is_path(model):
         from onnxnorm.frameworks.files import load
 
-        model = load(Path(model), safe_mode=safe_mode)
+        model = load(Path(arguments.path("verify", "model", model)), safe_mode=safe_mode)
+    capture.tensorflow()
+    capture.check_model(model)
     given = named(inputs)
     if given is not None and sizes:
         raise VerificationError(
@@ -78,7 +87,7 @@ def verify(
     subject = subjects.trace(model, given)
     if given is None:
         specs, dimensions = _specs(subject, engine)
-        trial = trials.on_drawn(subject, specs, dimensions, sizes or {}, samples, seed)
+        trial = trials.on_drawn(subject, specs, dimensions, sizes, samples, seed)
     else:
         trial = trials.on_inputs(subject, take(given, subject.inputs))
     criterion = Criterion() if criterion is None else criterion
@@ -99,6 +108,15 @@ def verify(
         notes=_notes(engine, trial, samples),
         versions=_versions(),
     )
+
+
+def _checked_sizes(sizes: Any) -> dict[str, int]:
+    wanted = "a dictionary from names of dimensions, such as 'image:1', to sizes"
+    given = {} if sizes is None else arguments.mapping("verify", "sizes", sizes, wanted)
+    return {
+        arguments.text("verify", "sizes", name): arguments.integer("verify", "sizes", size, least=1)
+        for name, size in given.items()
+    }
 
 
 def _specs(
@@ -193,6 +211,8 @@ def _notes(engine: engines.Engine, trial: Trial, samples: int) -> tuple[str, ...
     if trial.sizes:
         told = ", ".join(f"{dimension} = {size}" for dimension, size in trial.sizes.items())
         notes.append(f"sizes of unknown dimensions of the drawn inputs: {told}")
+    if trial.samples is not None and trial.samples < samples:
+        notes.append(f"{trial.samples} samples instead of {samples}, for the sizes of the inputs")
     exact = trial.exact
     if exact.emptied:
         notes.append(
