@@ -7,6 +7,7 @@ of ours), so a layer that the converter misreads is not misread here in the same
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from onnxnorm.parity.comparison import FLOATS
 
 # Operations that look at the bits of a type, or hand it to code that expects it.
 _TYPED = frozenset({"Bitcast", "PyFunc", "PyFuncStateless", "EagerPyFunc"})
+# Where TensorFlow says that an eager operation failed: its wrapper and its type.
+_PLACE = re.compile(r"\{\{function_node .*?\}\} ?| \[Op:\w+\] *$")
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _LOOPS = frozenset({"While", "StatelessWhile"})
 _BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
@@ -399,5 +402,5 @@ def _channel_axis(data_format: bytes, rank: int) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = _PLACE.sub("", str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -114,7 +114,9 @@ def _checked_sizes(sizes: Any) -> dict[str, int]:
     wanted = "a dictionary from names of dimensions, such as 'image:1', to sizes"
     given = {} if sizes is None else arguments.mapping("verify", "sizes", sizes, wanted)
     return {
-        arguments.text("verify", "sizes", name): arguments.integer("verify", "sizes", size, least=1)
+        arguments.text("verify", "sizes", name): arguments.integer(
+            "verify", f"sizes[{name!r}]", size, least=1
+        )
         for name, size in given.items()
     }
 
