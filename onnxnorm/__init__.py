@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from onnxnorm.errors import (
+    ArgumentError,
     ConversionError,
     MissingDependencyError,
     ModelFileError,
@@ -51,6 +52,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ArgumentError",
     "ConversionError",
     "MissingDependencyError",
     "ModelFileError",

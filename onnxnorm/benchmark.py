@@ -189,7 +189,7 @@ def _session(
     if profile_prefix:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
-    return InferenceSession(file, [CPU], options, settings.optimize)
+    return InferenceSession(file, options, [CPU], optimize=settings.optimize)
 
 
 def _of_unknown_rank(model: onnx.ModelProto) -> set[str]:

@@ -110,13 +110,13 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
     output_names: list[str] = []
     kinds: list[type] = []
     if not model.built:
-        with _as_conversion_error(model, specs):
+        with _as_conversion_error(model, specs, input_signature):
             signature.build(tf, model, own)
     everything = layers(model)
     with (
         replaced(timesteps.calls(tf, everything)),
         markers(everything) if marked else nullcontext(()) as known,
-        _as_conversion_error(model, specs),
+        _as_conversion_error(model, specs, input_signature),
     ):
         function = tf.function(forward, input_signature=specs).get_concrete_function()
         for name, kind in zip(output_names, kinds, strict=False):
@@ -133,15 +133,16 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
 
 
 @contextmanager
-def _as_conversion_error(model: Any, specs: Sequence[Any]) -> Iterator[None]:
+def _as_conversion_error(model: Any, specs: Sequence[Any], given: Any) -> Iterator[None]:
     try:
         yield
     except ConversionError:
         raise
     except Exception as error:
+        shapes = [(None if s.shape.rank is None else list(s.shape), s.dtype.name) for s in specs]
+        at = "" if given is None else " of the argument input_signature"
         raise ConversionError(
-            f"model {model.name!r} cannot be traced for inputs "
-            f"{[(list(s.shape), s.dtype.name) for s in specs]}: {_brief(error, model)}"
+            f"model {model.name!r} cannot be traced for inputs {shapes}{at}: {_brief(error, model)}"
         ) from error
 
 

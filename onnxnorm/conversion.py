@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import onnx
 
-from onnxnorm import bfloat16, capture, concrete, loops, modelfile, refusal
+from onnxnorm import arguments, bfloat16, capture, concrete, loops, modelfile, refusal
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
@@ -69,6 +69,13 @@ class Conversion:
     model: onnx.ModelProto
     layers: tuple[LayerRecord, ...]
 
+    def __post_init__(self) -> None:
+        own = type(self).__name__
+        arguments.instance(own, "model", self.model, onnx.ModelProto, "an onnx.ModelProto")
+        layers = arguments.sequence(own, "layers", self.layers, "a tuple of LayerRecord")
+        for layer in layers:
+            arguments.instance(own, "layers", layer, LayerRecord, "a tuple of LayerRecord")
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file; an existing file is replaced only once the new one is whole.
 
@@ -77,7 +84,7 @@ class Conversion:
         Raises:
             ModelFileError: the path cannot be written to.
         """
-        modelfile.save(self.model, path)
+        modelfile.save(self.model, arguments.path("save", "path", path))
 
     def to_json(self) -> str:
         """The layer records as JSON."""
@@ -108,14 +115,17 @@ def convert(
         ModelFileError: the file cannot be loaded.
         MissingDependencyError: TensorFlow or tf2onnx is not installed.
     """
+    arguments.text("convert", "lowering", lowering)
+    opset = arguments.integer("convert", "opset", opset)
+    safe_mode = arguments.flag("convert", "safe_mode", safe_mode)
     if lowering not in get_args(Lowering):
         raise ConversionError(f"lowering {lowering!r}: one of {', '.join(get_args(Lowering))}")
     if opset not in OPSETS:
         raise ConversionError(f"opset {opset}: from {OPSETS[0]} to {OPSETS[-1]}")
-    if isinstance(model, (str, os.PathLike)):
+    if arguments.is_path(model):
         from onnxnorm.frameworks.files import load
 
-        model = load(Path(model), safe_mode=safe_mode)
+        model = load(Path(arguments.path("convert", "model", model)), safe_mode=safe_mode)
     with ONE_AT_A_TIME:
         traced = capture.trace(model, input_signature)
         refusal.check_layers(traced.layers)

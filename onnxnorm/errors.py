@@ -7,6 +7,10 @@ class OnnxNormError(Exception):
     """Base of every error that onnxnorm raises on purpose."""
 
 
+class ArgumentError(OnnxNormError, TypeError, ValueError):
+    """An argument of a public function that is of a wrong type, or a value that it cannot have."""
+
+
 class ModelFileError(OnnxNormError):
     """A model file that is missing, damaged, of an unknown format or unsafe to load."""
 

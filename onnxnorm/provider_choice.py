@@ -27,6 +27,11 @@ def default() -> list[Provider]:
     return list(_usable([CUDA, CPU]))
 
 
+def are_in(options: onnxruntime.SessionOptions) -> bool:
+    """Whether session options name execution providers, as newer releases let them."""
+    return hasattr(options, "has_providers") and bool(options.has_providers())
+
+
 def library(providers: Sequence[Provider], has_cuda_library: bool) -> str | None:
     """The native library that a session is to be given.
 

@@ -14,12 +14,13 @@ from typing import Any
 import onnx
 from google.protobuf.message import EncodeError
 
-from onnxnorm import feeding
+from onnxnorm import arguments, feeding
 from onnxnorm.errors import MissingDependencyError, ModelFileError, RuntimeLibraryError
 from onnxnorm.graph import cpu_target
 from onnxnorm.graph.fusion import in_memory
 from onnxnorm.modelfile import PROTOBUF_LIMIT, check_before_runtime
 from onnxnorm.opset.checks import NodeError
+from onnxnorm.runtime_errors import one_line
 
 try:
     import onnxruntime
@@ -29,6 +30,8 @@ except ImportError as error:
     ) from error
 
 from onnxnorm import cpu_kind, provider_choice
+
+Content = bytes | bytearray | memoryview
 
 OLDEST_ONNXRUNTIME = (1, 18)
 # The first release that is known to find external tensors of a model in memory in a given folder.
@@ -57,6 +60,7 @@ def library_path(provider: str = "cpu") -> Path:
     Raises:
         RuntimeLibraryError: the library is not there, or no such provider is known.
     """
+    arguments.text("library_path", "provider", provider)
     if provider not in _LIBRARY_VARIABLES:
         known = " or ".join(map(repr, _LIBRARY_VARIABLES))
         raise RuntimeLibraryError(f"no native library for provider {provider!r}: only for {known}")
@@ -92,6 +96,9 @@ def register(session_options: onnxruntime.SessionOptions, provider: str | None =
     Raises:
         RuntimeLibraryError: onnxruntime is older than 1.18, or the library cannot be loaded.
     """
+    _check_options("register", "session_options", session_options)
+    if provider is not None:
+        arguments.text("register", "provider", provider)
     if _installed() < OLDEST_ONNXRUNTIME:
         oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
         raise RuntimeLibraryError(
@@ -125,14 +132,17 @@ def has_cuda_library() -> bool:
 class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # untyped base
     """An ``onnxruntime.InferenceSession`` with the native operators registered.
 
+    Its arguments are those of ``onnxruntime.InferenceSession`` in the same order, and two keywords.
     ``get_providers()`` tells which execution providers really run. On CUDA without the CUDA
     library, the normalization nodes run on the device as their function bodies.
 
     Args:
-        path_or_bytes: model file, its bytes, or a ``ModelProto``.
-        providers: execution providers in order of preference; default: CUDA, where ONNX Runtime
-            has it and there is a device, and the CPU.
+        path_or_bytes: model file, its bytes (also as ``bytearray`` or ``memoryview``), or a
+            ``ModelProto``.
         sess_options: session options of the caller; the operators are registered in them.
+        providers: execution providers in order of preference, names or pairs of a name and its
+            options; default: CUDA, where ONNX Runtime has it and there is a device, and the CPU.
+        provider_options: one dictionary of options for each of ``providers``, which are names then.
         optimize: take activations and residuals into the normalization nodes, in memory, as
             `onnxnorm.optimize` does. Only where the library of the first provider is there: the
             function bodies gain nothing by it. With ONNX Runtime before 1.22, not for files with
@@ -150,15 +160,27 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
 
     def __init__(
         self,
-        path_or_bytes: str | os.PathLike[str] | bytes | onnx.ModelProto,
-        providers: Sequence[str | tuple[str, dict[str, Any]]] | None = None,
+        path_or_bytes: str | os.PathLike[str] | Content | onnx.ModelProto,
         sess_options: onnxruntime.SessionOptions | None = None,
+        providers: Sequence[provider_choice.Provider] | None = None,
+        provider_options: Sequence[dict[Any, Any]] | None = None,
+        *,
         optimize: bool = True,
         strict: bool = False,
         **kwargs: Any,
     ) -> None:
+        own = type(self).__name__
+        if sess_options is not None:
+            _check_options(own, "sess_options", sess_options)
+        arguments.providers(own, providers, provider_options)
+        optimize = arguments.flag(own, "optimize", optimize)
+        strict = arguments.flag(own, "strict", strict)
         options = onnxruntime.SessionOptions() if sess_options is None else sess_options
-        asked = list(provider_choice.default() if providers is None else providers)
+        if providers is None:  # ONNX Runtime ignores the options then
+            provider_options = None
+            asked = [] if provider_choice.are_in(options) else provider_choice.default()
+        else:
+            asked = list(providers)
         source = _source(path_or_bytes)
         name = source if isinstance(source, str) else "model"
         folder, model_format = (_entry(options, key) for key in (_FOLDER_OPTION, _FORMAT_OPTION))
@@ -168,15 +190,15 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
             cpu_kind.check(target, name)
             optimize = False  # it is, and runs nowhere else
             asked = [provider_choice.CPU] if providers is None else asked
-        arguments = {"providers": asked, **kwargs}
+        settings = {"providers": asked, "provider_options": provider_options, **kwargs}
         if provider_choice.CUDA in map(provider_choice.name_of, asked):
             options.add_session_config_entry(provider_choice.RECORD_OPTION, "1")
         library = provider_choice.library(asked, has_cuda_library())
         if library:
             register(options, library)
-            self._load(source, name, options, arguments, optimize, sess_options is not None)
+            self._load(source, name, options, settings, optimize, sess_options is not None)
         else:
-            self._load_bodies(source, name, options, arguments)
+            self._load_bodies(source, name, options, settings)
         complaints = [
             *provider_choice.unused(asked, self.get_providers()),
             *provider_choice.left_on_cpu(self),
@@ -206,7 +228,7 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         try:
             super().__init__(source, options, **arguments)
         except Exception as error:
-            reason = str(error)
+            reason = one_line(error)
             if isinstance(failure, ModelFileError):  # says more, such as which node
                 reason = str(failure).removeprefix(f"{name}: ")
             raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {reason}") from error
@@ -261,13 +283,19 @@ class InferenceSession(onnxruntime.InferenceSession):  # type: ignore[misc] # un
         Raises:
             MissingDependencyError: for bfloat16, ``ml_dtypes`` or onnxruntime 1.20 is missing.
         """
+        arguments.mapping("run", "input_feed", input_feed, "a dictionary from names to arrays")
+        if output_names is not None:
+            output_names = arguments.texts("run", "output_names", output_names)
+        if run_options is not None:
+            kind, wanted = onnxruntime.RunOptions, "an onnxruntime.RunOptions"
+            arguments.instance("run", "run_options", run_options, kind, wanted)
         return feeding.run(self, output_names, input_feed, run_options)
 
 
-def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | bytes:
+def _source(model: str | os.PathLike[str] | Content | onnx.ModelProto) -> str | bytes:
     """What ONNX Runtime can be given."""
-    if isinstance(model, bytes):
-        return model
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return bytes(model)
     if isinstance(model, onnx.ModelProto):
         try:
             content = bytes(model.SerializeToString())
@@ -277,7 +305,13 @@ def _source(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str | by
         if len(content) > PROTOBUF_LIMIT:
             raise ModelFileError(_TOO_LARGE)
         return content
-    return os.fspath(model)
+    also = "a model's bytes or an onnx.ModelProto"
+    return arguments.path("InferenceSession", "path_or_bytes", model, also)
+
+
+def _check_options(function: str, name: str, value: Any) -> None:
+    kind = onnxruntime.SessionOptions
+    arguments.instance(function, name, value, kind, "an onnxruntime.SessionOptions")
 
 
 @contextmanager

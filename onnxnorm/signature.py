@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onnxnorm import arguments
 from onnxnorm.errors import ConversionError
 
 # Arguments of a call that say how to compute, not on what.
@@ -234,12 +235,23 @@ def _as_specs(tf: Any, model: Any, given: Any) -> Any:
             return tf.type_spec_from_value(leaf)
         if getattr(leaf, "shape", None) is None or getattr(leaf, "dtype", None) is None:
             raise ConversionError(
-                f"model {model.name!r}: input_signature has {leaf!r} where a tf.TensorSpec, a "
-                "tensor or an array with shape and dtype is expected"
+                f"model {model.name!r}: input_signature has {arguments.shown(leaf)} where a "
+                "tf.TensorSpec, a tensor or an array with shape and dtype is expected"
             )
-        return tf.TensorSpec(leaf.shape, leaf.dtype, name=_name(leaf))
+        try:
+            return tf.TensorSpec(leaf.shape, leaf.dtype, name=_name(leaf))
+        except Exception as error:
+            raise ConversionError(
+                f"model {model.name!r}: input_signature has {arguments.shown(leaf)} of a shape or "
+                "dtype that no tensor has"
+            ) from error
 
-    return tf.nest.map_structure(spec, given)
+    try:
+        return tf.nest.map_structure(spec, given)
+    except (TypeError, ValueError) as error:  # such as keys that cannot be put in order
+        raise ConversionError(
+            f"model {model.name!r}: input_signature has a structure that no inputs have: {error}"
+        ) from error
 
 
 def _name(leaf: Any) -> str | None:

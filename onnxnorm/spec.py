@@ -7,8 +7,10 @@ at the layer again.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Literal, get_args
+
+from onnxnorm import arguments
 
 Operator = Literal[
     "FilterResponseNormalization",
@@ -38,6 +40,9 @@ class NormSpec:
         compute_dtype: numpy name of the dtype that the layer receives and returns.
         layer_name: the layer's own name.
         layer_class: qualified name of the layer's class.
+
+    Raises:
+        ArgumentError: a field of a wrong type.
     """
 
     operator: Operator
@@ -52,8 +57,18 @@ class NormSpec:
     compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.operator not in get_args(Operator):
-            raise ValueError(f"unknown operator {self.operator!r}: one of {get_args(Operator)}")
+        own = type(self).__name__
+        arguments.choice(own, "operator", self.operator, get_args(Operator))
+        axes = arguments.integers(own, "axes", self.axes, least=0)
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "epsilon", arguments.number(own, "epsilon", self.epsilon, least=0))
+        if self.groups is not None:
+            groups = arguments.integer(own, "groups", self.groups, least=1)
+            object.__setattr__(self, "groups", groups)
+        for name in ("layer_name", "layer_class", "compute_dtype"):
+            arguments.text(own, name, getattr(self, name))
+        for name in ("subtract_mean", "has_scale", "has_bias"):
+            object.__setattr__(self, name, arguments.flag(own, name, getattr(self, name)))
 
     def to_json(self) -> str:
         """One line of JSON, read back by `from_json`."""
@@ -61,6 +76,18 @@ class NormSpec:
 
     @classmethod
     def from_json(cls, text: str) -> NormSpec:
-        """The spec that `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "axes": tuple(fields["axes"])})
+        """The spec that `to_json` wrote.
+
+        Raises:
+            ArgumentError: it is none.
+        """
+        called, wanted = f"{cls.__name__}.from_json", "a spec as to_json writes it"
+        try:
+            given = json.loads(arguments.text(called, "text", text))
+        except (ValueError, RecursionError):
+            arguments.refuse(called, "text", text, wanted)
+        names = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not isinstance(given, dict) or not needed <= given.keys() <= names:
+            arguments.refuse(called, "text", text, wanted)
+        return cls(**given)

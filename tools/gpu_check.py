@@ -102,7 +102,7 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """A session on the device, or an error."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxnorm.InferenceSession(model, [CUDA, CPU], options, optimize=False, strict=True)
+    return onnxnorm.InferenceSession(model, options, [CUDA, CPU], optimize=False, strict=True)
 
 
 def parity(name: str, case: Case, element: str, mean: float) -> Parity:

@@ -25,6 +25,14 @@ def verify(
         int, typer.Option(min=1, help="How many random samples to compare on, without --inputs.")
     ] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random samples.")] = 0,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N",
+            help="Size of an unknown dimension of random samples: of INPUT:AXIS, or by its name in "
+            "the ONNX file. Repeatable.",
+        ),
+    ] = None,
     safe_mode: SafeMode = True,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write JSON to F, or print it: -")
@@ -36,6 +44,7 @@ def verify(
     """
     from onnxnorm import files, modelfile
 
+    sizes = dict(map(_size, size or ()))
     for path in (model, onnx_model):
         if not files.exists(path):
             raise ModelFileError(f"{path}: no such file or directory")
@@ -44,7 +53,9 @@ def verify(
     with terminal.working(f"comparing {onnx_model} with {model}"):
         from onnxnorm.parity import verify as verify_model
 
-        report = verify_model(model, onnx_model, inputs, samples, seed, safe_mode)
+        report = verify_model(
+            model, onnx_model, inputs, samples, seed, safe_mode, sizes=sizes or None
+        )
         if json_file not in (None, "-"):
             files.write_text(report.to_json() + "\n", json_file)
     if json_file == "-":
@@ -56,3 +67,13 @@ def verify(
         return 0
     terminal.complain(f"{onnx_model} is not in parity with {model}")
     return _NOT_IN_PARITY
+
+
+def _size(text: str) -> tuple[str, int]:
+    """The name and the number of one ``--size``."""
+    name, _, number = text.rpartition("=")
+    if not name or not (number.isascii() and number.isdigit()) or len(number) > 18:
+        raise typer.BadParameter(
+            f"{text!r}: NAME=N is expected, such as image:1=64", param_hint="'--size'"
+        )
+    return name, int(number)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeVar
 
-from onnxnorm.errors import ConversionError, OnnxNormError
+from onnxnorm import arguments
+from onnxnorm.errors import ArgumentError, ConversionError, OnnxNormError
 from onnxnorm.frameworks.formula import Fitted, Formula, Shape, fitted
 from onnxnorm.frameworks.weights import Weight
 
@@ -67,6 +68,8 @@ class KnownLayer:
         assert self.formula is not None  # a wrapper leaves no marker
         try:
             formula = self.formula(self.layer, input_shape)
+        except ArgumentError as error:
+            raise ConversionError(f"layer {self.layer.name!r}: its adapter: {error}") from error
         except OnnxNormError:
             raise
         except Exception as error:
@@ -92,12 +95,15 @@ def adapter(layer_class: type) -> Callable[[_Function], _Function]:
     is registered for a class counts.
 
     Raises:
-        TypeError: ``layer_class`` is no class.
+        ArgumentError: ``layer_class`` is no class, or what is decorated no function.
     """
-    if not isinstance(layer_class, type):
-        raise TypeError(f"adapter({layer_class!r}): expected a layer class, as in adapter(MyNorm)")
+    wanted = "a layer class, as in adapter(MyNorm)"
+    arguments.instance("adapter", "layer_class", layer_class, type, wanted)
 
     def register(function: _Function) -> _Function:
+        if not callable(function):
+            wanted = "a function from a layer and the shape of its input to a Formula"
+            arguments.refuse(f"adapter({layer_class.__name__})", "function", function, wanted)
         _ADAPTERS[layer_class] = function
         return function
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxnorm import arguments
 from onnxnorm.errors import ConversionError
 from onnxnorm.spec import NormSpec, Operator
 
@@ -38,6 +39,9 @@ class Formula:
         subtract_mean: whether the mean is taken off the input (layer normalization).
         parameter_shape: shape in which scale and bias broadcast to the input, where it is another
             than ``axes`` tell.
+
+    Raises:
+        ArgumentError: a field of a wrong type.
     """
 
     operator: Operator
@@ -48,6 +52,29 @@ class Formula:
     groups: int | None = None
     subtract_mean: bool = True
     parameter_shape: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        own = type(self).__name__
+        arguments.text(own, "operator", self.operator)
+        arguments.integers(own, "axes", self.axes)
+        if not hasattr(self.epsilon, "__float__") or isinstance(self.epsilon, (type, bool)):
+            arguments.refuse(own, "epsilon", self.epsilon, "a number")
+        for name in ("scale", "bias"):
+            value = getattr(self, name)
+            if value is not None and not _is_like_an_array(value):
+                arguments.refuse(own, name, value, "an array, a variable or None")
+        if self.groups is not None:
+            arguments.integer(own, "groups", self.groups)
+        arguments.flag(own, "subtract_mean", self.subtract_mean)
+        if self.parameter_shape is not None:
+            arguments.integers(own, "parameter_shape", self.parameter_shape, least=1)
+
+
+def _is_like_an_array(value: Any) -> bool:
+    return isinstance(value, (list, tuple, Real)) or (
+        not isinstance(value, type)
+        and any(hasattr(value, name) for name in ("numpy", "__array__", "shape"))
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +129,6 @@ def _checked_axes(formula: Formula, input_shape: Shape) -> tuple[int, ...]:
     if formula.operator not in get_args(Operator):
         raise _MisfitError(f"unknown operator {formula.operator!r}: one of {get_args(Operator)}")
     per_channel = formula.operator in _PER_CHANNEL
-    _check_numbers(formula)
     axes = _positive(formula.axes, len(input_shape))
     if axes is None or (per_channel and (len(axes) != 1 or axes == (0,))):
         wanted = "one axis other than the batch axis" if per_channel else "distinct axes"
@@ -123,16 +149,6 @@ def _checked_axes(formula: Formula, input_shape: Shape) -> tuple[int, ...]:
     return axes
 
 
-def _check_numbers(formula: Formula) -> None:
-    axes = formula.axes
-    if not (isinstance(axes, Sequence) and all(isinstance(axis, Integral) for axis in axes)):
-        raise _MisfitError(f"axes {axes!r}; expected a sequence of integers")
-    if not hasattr(formula.epsilon, "__float__"):
-        raise _MisfitError(f"epsilon {formula.epsilon!r}; expected a number")
-    if not isinstance(formula.groups, Integral | None):
-        raise _MisfitError(f"{formula.groups!r} groups; expected an integer")
-
-
 def _parameters(formula: Formula, axes: tuple[int, ...], input_shape: Shape) -> tuple[Array, Array]:
     """Scale and bias in shapes that the operator takes."""
     per_channel = formula.operator in _PER_CHANNEL
@@ -143,6 +159,8 @@ def _parameters(formula: Formula, axes: tuple[int, ...], input_shape: Shape) -> 
         if value is None:
             continue
         value = array(value)
+        if value.dtype.kind in "OSUMmc":
+            raise _MisfitError(f"{name} of dtype {value.dtype}; expected real numbers")
         # Parameters of a channel do not broadcast: the operator knows where they belong.
         shape = _parameter_shape(value, wanted, () if per_channel else input_shape)
         if shape is None:

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnx.shape_inference
 
+from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph import cpu_target, records
 from onnxnorm.graph.cpu_target import CpuTarget
@@ -127,7 +128,8 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
     if isinstance(model, onnx.ModelProto):
         proto, name = model, "the model"
     else:
-        proto, name = load(model, weights=False), str(model)
+        model = arguments.path("inspect", "model", model, "an onnx.ModelProto")
+        proto, name = load(model, weights=False), model
     checks.check(proto, name)
     nodes = _nodes(proto)
     try:

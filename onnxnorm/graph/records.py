@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 import onnx
 
-from onnxnorm.errors import ModelFileError
+from onnxnorm import arguments
+from onnxnorm.errors import ArgumentError, ModelFileError
 from onnxnorm.graph.nodes import all_graphs, keep_only
 from onnxnorm.opset import DOMAIN
 from onnxnorm.spec import NormSpec
@@ -60,10 +61,16 @@ class LayerRecord:
         """The record that `to_dict` wrote.
 
         Raises:
-            ValueError, TypeError, KeyError: it is no record.
+            ArgumentError: it is no record.
         """
-        if fields["lowering"] not in get_args(Lowered):
-            raise ValueError(f"lowering {fields['lowering']!r}")
+        called, wanted = (
+            f"{cls.__name__}.from_dict",
+            "the fields of a record, as to_dict gives them",
+        )
+        given = arguments.mapping(called, "fields", fields, wanted)
+        if not {"name", "layer_class", "spec", "lowering", "nodes"} <= given.keys():
+            arguments.refuse(called, "fields", fields, wanted)
+        arguments.choice(called, "lowering", fields["lowering"], get_args(Lowered))
         spec = fields["spec"]
         return cls(
             name=_text(fields["name"]),
@@ -186,13 +193,13 @@ def _rewrite(model: onnx.ModelProto, changed: Callable[[LayerRecord], LayerRecor
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} in the place of a text")
+        raise ArgumentError(f"{arguments.shown(value)} in the place of a text in a record's fields")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{value!r} in the place of a list")
+        raise ArgumentError(f"{arguments.shown(value)} in the place of a list in a record's fields")
     return list(value)
 
 

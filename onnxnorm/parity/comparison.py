@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxnorm import arguments
+
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
@@ -36,10 +38,17 @@ class Criterion:
         multiple: how many times as far as Keras.
         floor_ulp: units in the last place allowed on top, even where Keras happens to be exact;
             for float16 and bfloat16 an eighth of it.
+
+    Raises:
+        ArgumentError: one of them is no finite number from 0 on.
     """
 
     multiple: float = 4.0
     floor_ulp: float = 16.0
+
+    def __post_init__(self) -> None:
+        for name in ("multiple", "floor_ulp"):
+            arguments.number(type(self).__name__, name, getattr(self, name), least=0)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,36 @@ def index_limit(placeholder: Any, function: Any) -> int | None:
         for table, axis in _tables(placeholder)
     ]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def named_sizes(function: Any, placeholders: Sequence[Any]) -> list[int]:
+    """Sizes that unknown dimensions of inputs may have to be, each once.
+
+    Of a target shape that the model reshapes to, the number of elements, whole and divided by what
+    is known of an input, and its square root; then the first size of each variable, such as a
+    table of positions.
+
+    Args:
+        function: the ``tf.ConcreteFunction``.
+        placeholders: its inputs.
+    """
+    known = {1, *(math.prod(size or 1 for size in _sizes(p)[1:]) for p in placeholders)}
+    targets: set[int] = set()
+    for operation in function.graph.get_operations():
+        if operation.type != "Reshape":
+            continue
+        target = capture.tensorflow().get_static_value(operation.inputs[1], partial=True)
+        if target is None:
+            continue
+        elements = math.prod(int(size) for size in target if size is not None and size > 0)
+        for whole in (elements // part for part in sorted(known) if elements % part == 0):
+            targets |= {whole} | ({math.isqrt(whole)} if math.isqrt(whole) ** 2 == whole else set())
+    firsts = {size for size in _variable_sizes(function).values() if size}
+    return [*sorted(targets), *sorted(firsts - targets)]
+
+
+def _sizes(tensor: Any) -> list[int | None]:
+    return [] if tensor.shape.rank is None else list(tensor.shape.as_list())
 
 
 def vocabulary(layers: Sequence[Any], text: bool) -> tuple[Any, ...]:

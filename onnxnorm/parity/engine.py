@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxnorm import feeding
+from onnxnorm import arguments, feeding
 from onnxnorm.errors import (
     MissingDependencyError,
     ModelFileError,
@@ -20,9 +20,10 @@ from onnxnorm.errors import (
     VerificationError,
 )
 from onnxnorm.modelfile import check_before_runtime
+from onnxnorm.runtime_errors import one_line
 
 Array = npt.NDArray[Any]
-Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class Engine:
     note: str
 
 
+def check_source(function: str, name: str, value: Any) -> None:
+    """Whether a public function's argument can be an ONNX file."""
+    if not isinstance(value, (bytes, bytearray, memoryview, onnx.ModelProto)):
+        arguments.path(function, name, value, "a model's bytes or an onnx.ModelProto")
+
+
 def load(source: Source, providers: Sequence[Any] | None) -> Engine:
     """A session with the native operators, or without them where their library is missing.
 
@@ -53,7 +60,8 @@ def load(source: Source, providers: Sequence[Any] | None) -> Engine:
     is_path = isinstance(source, (str, os.PathLike))
     name = Path(source).name if is_path else "model in memory"  # type: ignore[arg-type]
     try:
-        return Engine(runtime.InferenceSession(source, providers), name, True, "")
+        session = runtime.InferenceSession(source, _silent(), providers)
+        return Engine(session, name, True, "")
     except RuntimeLibraryError as error:
         note = (
             "the native library did not take part, so any onnxnorm node ran as the function body "
@@ -62,11 +70,18 @@ def load(source: Source, providers: Sequence[Any] | None) -> Engine:
     return Engine(_plain_session(source, providers), name, False, note)
 
 
-def input_shapes(engine: Engine, names: Sequence[str]) -> list[tuple[int | None, ...]]:
-    """Shape of each input of the file, in the order of ``names``; None where it is free."""
+class RunError(VerificationError):
+    """ONNX Runtime loads a file and fails on inputs that fit it."""
+
+
+def input_shapes(engine: Engine, names: Sequence[str]) -> list[tuple[int | str | None, ...]]:
+    """Shape of each input of the file, in the order of ``names``.
+
+    Of a free dimension the name that it has in the file, or None.
+    """
     found = _by_name(engine.session.get_inputs(), names, "input", engine)
     return [
-        tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
+        tuple(size if isinstance(size, str) or (size or 0) > 0 else None for size in value.shape)
         for value in found
     ]
 
@@ -77,11 +92,14 @@ def run(
     """The file's outputs in the order of ``output_names``.
 
     Raises:
-        VerificationError: the file's inputs or outputs are not the model's, or it fails to run.
+        VerificationError: the file's inputs or outputs are not the model's.
+        RunError: it fails to run.
     """
     session = engine.session
     fed = _by_name(session.get_inputs(), names, "input", engine)
     read = _by_name(session.get_outputs(), output_names, "output", engine)
+    for value, array in zip(fed, inputs, strict=True):
+        _check_input(value, array, engine)
     try:
         outputs = feeding.run(
             session,
@@ -91,8 +109,30 @@ def run(
     except MissingDependencyError:
         raise
     except Exception as error:
-        raise VerificationError(f"{engine.file_name}: ONNX Runtime fails: {error}") from error
+        raise RunError(f"ONNX Runtime fails: {one_line(error)}") from error
     return [np.asarray(output) for output in outputs]
+
+
+def _check_input(value: Any, array: Array, engine: Engine) -> None:
+    """Whether the file takes what the Keras model takes."""
+    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
+    wanted = {"float": "float32", "double": "float64"}
+    takes = value.type.removeprefix("tensor(").removesuffix(")")
+    takes = wanted.get(takes, takes)
+    # A shape of no size may be any to ONNX Runtime's Python.
+    fits = not value.shape or (
+        len(value.shape) == array.ndim
+        and all(
+            not isinstance(size, int) or size in (found, 0, -1)
+            for size, found in zip(value.shape, array.shape, strict=True)
+        )
+    )
+    if takes != dtype or not fits:
+        sizes = [size if isinstance(size, int) else "any" for size in value.shape]
+        raise VerificationError(
+            f"{engine.file_name}: takes input {value.name!r} as {takes} {sizes}, the Keras model "
+            f"was given {dtype} {list(array.shape)}: the file must come from this model"
+        )
 
 
 def _by_name(found: Sequence[Any], names: Sequence[str], what: str, engine: Engine) -> list[Any]:
@@ -114,11 +154,21 @@ def _plain_session(source: Source, providers: Sequence[Any] | None) -> Any:
     if isinstance(source, onnx.ModelProto):
         content: str | bytes = source.SerializeToString()
     else:
-        content = source if isinstance(source, bytes) else os.fspath(source)
+        is_path = isinstance(source, (str, os.PathLike))
+        content = os.fspath(source) if is_path else bytes(source)  # type: ignore[arg-type]
     check_before_runtime(content)
     chosen = ["CPUExecutionProvider"] if providers is None else list(providers)
     try:
-        return onnxruntime.InferenceSession(content, providers=chosen)
+        return onnxruntime.InferenceSession(content, _silent(), chosen)
     except Exception as error:
         name = content if isinstance(content, str) else "model"
-        raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+        raise ModelFileError(f"{name}: ONNX Runtime cannot load it: {one_line(error)}") from error
+
+
+def _silent() -> Any:
+    """Options of a session that logs nothing: what fails is raised."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError, VerificationError
 from onnxnorm.feeding import bfloat16
 from onnxnorm.files import open_regular
@@ -99,7 +99,7 @@ def take(given: Any, specs: Sequence[InputSpec]) -> list[Array]:
         VerificationError: the file cannot be read, or an input is missing, unknown, empty or of
             another dtype or shape.
     """
-    arrays = [np.asarray(array) for array in _in_order(named(given), specs)]
+    arrays = [_array(array) for array in _in_order(named(given), specs)]
     for array, spec in zip(arrays, specs, strict=True):
         _check(array, spec)
     _check_batch(arrays, specs)
@@ -108,7 +108,10 @@ def take(given: Any, specs: Sequence[InputSpec]) -> list[Array]:
 
 def named(given: Any) -> Any:
     """The caller's inputs in memory: the content of a file, anything else as it is."""
-    return _read(Path(given)) if isinstance(given, (str, os.PathLike)) else given
+    if not arguments.is_path(given):
+        return given
+    also = "an array, a list of arrays or a dictionary of arrays"
+    return _read(Path(arguments.path("verify", "inputs", given, also)))
 
 
 def _drawn_shape(spec: InputSpec, samples: int) -> tuple[int, ...]:
@@ -166,7 +169,7 @@ def _read(path: Path) -> dict[str, Array]:
                     "give fewer samples",
                 )
                 arrays = {
-                    entry.filename.removesuffix(".npy"): _array(archive, entry)
+                    entry.filename.removesuffix(".npy"): _stored(archive, entry)
                     for entry in archive.infolist()
                 }
     except ModelFileError as error:
@@ -181,7 +184,7 @@ def _read(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
+def _stored(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
     """An array of an archive, once its header says no more than its file holds."""
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
@@ -220,12 +223,21 @@ def _in_order(given: Any, specs: Sequence[InputSpec]) -> list[Any]:
     return arrays
 
 
+def _array(given: Any) -> Array:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:  # such as lists of unequal lengths
+        raise VerificationError(
+            f"inputs: {arguments.shown(given)} cannot be an array: {error}; pass numpy arrays"
+        ) from error
+
+
 def _check(array: Array, spec: InputSpec) -> None:
     is_text = array.dtype.kind in "OSU"
     found = "string" if is_text else str(array.dtype)
     if found != spec.dtype:
         raise VerificationError(
-            f"input {spec.name!r} is {found}, the model takes {spec.dtype}: convert it first"
+            f"inputs: {spec.name!r} is {found}, the model takes {spec.dtype}: convert it first"
         )
     if spec.shape is not None:
         wanted = [size if size is not None else "any" for size in spec.shape]
@@ -235,11 +247,11 @@ def _check(array: Array, spec: InputSpec) -> None:
         )
         if not fits:
             raise VerificationError(
-                f"input {spec.name!r} has shape {list(array.shape)}, the model takes {wanted}"
+                f"inputs: {spec.name!r} has shape {list(array.shape)}, the model takes {wanted}"
             )
     if array.size == 0:
         raise VerificationError(
-            f"input {spec.name!r} of shape {list(array.shape)} is empty: at least one sample is "
+            f"inputs: {spec.name!r} of shape {list(array.shape)} is empty: at least one sample is "
             "needed"
         )
 
@@ -252,4 +264,4 @@ def _check_batch(arrays: Sequence[Array], specs: Sequence[InputSpec]) -> None:
         if spec.shape and spec.shape[0] is None
     }
     if len(set(sizes.values())) > 1:
-        raise VerificationError(f"inputs differ in their number of samples: {sizes}")
+        raise VerificationError(f"inputs: they differ in their number of samples: {sizes}")

@@ -7,6 +7,7 @@ of ours), so a layer that the converter misreads is not misread here in the same
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,13 @@ import numpy.typing as npt
 
 from onnxnorm.capture import tensorflow
 from onnxnorm.errors import VerificationError
+from onnxnorm.parity import processor
 from onnxnorm.parity.comparison import FLOATS
 
 # Operations that look at the bits of a type, or hand it to code that expects it.
 _TYPED = frozenset({"Bitcast", "PyFunc", "PyFuncStateless", "EagerPyFunc"})
+# Where TensorFlow says that an eager operation failed: its wrapper and its type.
+_PLACE = re.compile(r"\{\{function_node .*?\}\} ?| \[Op:\w+\] *$")
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _LOOPS = frozenset({"While", "StatelessWhile"})
 _BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
@@ -37,11 +41,26 @@ class Exact:
         outputs: the function's outputs: float64 for floats, else as they are.
         precision: the coarsest of `comparison.FLOATS` that the function itself computes in.
         not_widened: TensorFlow operations that have no float64 form, computed as in the model.
+        emptied: names of the operations that these inputs made return floats without any element,
+            from inputs with elements.
     """
 
     outputs: tuple[npt.NDArray[Any], ...]
     precision: str
     not_widened: tuple[str, ...]
+    emptied: tuple[str, ...] = ()
+
+
+class EmptiedError(VerificationError):
+    """The oracle does not run on inputs that leave a tensor without any element.
+
+    Attributes:
+        reason: which operation returned no element, and what failed then.
+    """
+
+    def __init__(self, operation: str, failure: str) -> None:
+        self.reason = f"operation {operation!r} returns no element, then {failure}"
+        super().__init__(f"on these inputs {self.reason}; pass larger inputs")
 
 
 def evaluate(function: Any, inputs: Sequence[npt.NDArray[Any]]) -> Exact:
@@ -54,6 +73,7 @@ def evaluate(function: Any, inputs: Sequence[npt.NDArray[Any]]) -> Exact:
 
     Raises:
         VerificationError: an operation that cannot be interpreted.
+        EmptiedError: one that fails after these inputs left another one without elements.
     """
     tf = tensorflow()
     graph = function.graph
@@ -67,11 +87,26 @@ def evaluate(function: Any, inputs: Sequence[npt.NDArray[Any]]) -> Exact:
     with tf.device("/cpu:0"):
         given = [_widened(tf.constant(array)) for array in inputs]
         captured = [_widened(tensor) for tensor in function.captured_inputs]
-        outputs = interpreter.run(plan, [*given, *captured])
+        try:
+            outputs = interpreter.run(plan, [*given, *captured])
+        except VerificationError as error:
+            if interpreter.emptied:
+                raise EmptiedError(next(iter(interpreter.emptied)), str(error)) from error
+            raise
         arrays = tuple(output.numpy() for output in outputs)
     types = {name for name in interpreter.types if name in FLOATS}
     precision = min(types, key=FLOATS.index, default="float32")
-    return Exact(arrays, precision, tuple(sorted(interpreter.not_widened)))
+    emptied = tuple(n for n in interpreter.emptied if not _is_always_empty(graph, n))
+    return Exact(arrays, precision, tuple(sorted(interpreter.not_widened)), emptied)
+
+
+def _is_always_empty(graph: Any, name: str) -> bool:
+    """Whether the model itself says that an operation's result has no element."""
+    try:
+        operation = graph.get_operation_by_name(name)
+    except (KeyError, ValueError):  # inside a function of the graph
+        return False
+    return any(output.shape.rank and 0 in output.shape.as_list() for output in operation.outputs)
 
 
 @dataclass(frozen=True)
@@ -140,11 +175,12 @@ def _source(reference: str) -> tuple[str, int]:
 
 @dataclass
 class _Interpreter:
-    """Runs plans; notes the float types that it met and the operations it could not widen."""
+    """Runs plans; notes float types, what it could not widen and what has no element."""
 
     library: Mapping[str, Any]
     types: set[str] = field(default_factory=set)
     not_widened: set[str] = field(default_factory=set)
+    emptied: dict[str, None] = field(default_factory=dict)
     _bodies: dict[str, _Plan] = field(default_factory=dict)
 
     def run(self, plan: _Plan, arguments: Sequence[Any]) -> list[Any]:
@@ -175,9 +211,12 @@ class _Interpreter:
         if node.op in self.library:
             return self._call(node.op, inputs)
         self._note_types(node)
-        if node.op in _BATCH_NORMS:
-            return _batch_norm(node, inputs)
-        return self._execute(step, inputs)
+        results = (
+            _batch_norm(node, inputs) if node.op in _BATCH_NORMS else self._execute(step, inputs)
+        )
+        if any(map(_is_empty, results)) and any(map(_has_elements, inputs)):
+            self.emptied[node.name] = None
+        return results
 
     def _call(self, name: str, inputs: Sequence[Any]) -> list[Any]:
         if name not in self._bodies:
@@ -211,10 +250,15 @@ class _Interpreter:
         try:
             results = _run(step, original, lambda dtype: dtype)
         except Exception as error:
-            raise VerificationError(
-                f"operation {step.node.name!r} ({step.node.op}) does not run in the float64 "
-                f"oracle: {_first_line(error)}{in_float64}"
-            ) from error
+            told = (
+                f"operation {step.node.name!r} ({step.node.op}) does not run in the float64 oracle"
+            )
+            reason = f"{_first_line(error)}{in_float64}"
+            if processor.is_limit(reason):
+                raise VerificationError(
+                    f"{told} on this processor: {processor.advice()} ({reason})"
+                ) from error
+            raise VerificationError(f"{told}: {reason}") from error
         return [_widened(value) for value in results] if is_typed else self._widened(step, results)
 
     def _widened(self, step: _Step, results: Sequence[Any]) -> list[Any]:
@@ -291,10 +335,19 @@ def _value(attribute: Any, type_of: Callable[[Any], Any]) -> Any:
         if attribute.list.type:
             return [type_of(tf.as_dtype(t)).as_datatype_enum for t in attribute.list.type]
         # An empty list does not say of what.
+        if attribute.list.shape:
+            return [_shape(value) for value in attribute.list.shape]
         fields = attribute.list.ListFields()
         return list(fields[0][1]) if fields else []
     value = getattr(attribute, kind)
+    if kind == "shape":
+        return _shape(value)
     return type_of(tf.as_dtype(value)).as_datatype_enum if kind == "type" else value
+
+
+def _shape(value: Any) -> list[int] | None:
+    """A shape as TensorFlow's eager execution takes it: -1 for an unknown size."""
+    return None if value.unknown_rank else [dim.size for dim in value.dim]
 
 
 def _wider(dtype: Any) -> Any:
@@ -335,10 +388,19 @@ def _batch_norm(node: Any, inputs: Sequence[Any]) -> list[Any]:
     return [y, mean, unbiased, mean, variance, mean]
 
 
+def _is_empty(value: Any) -> bool:
+    return bool(value.dtype.is_floating) and value.shape.num_elements() == 0
+
+
+def _has_elements(value: Any) -> bool:
+    """Whether a value is an array of floats with elements; a single number fills any shape."""
+    return bool(value.dtype.is_floating and value.shape.rank and value.shape.num_elements())
+
+
 def _channel_axis(data_format: bytes, rank: int) -> int:
     return 1 if data_format.startswith(b"NC") else rank - 1
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = _PLACE.sub("", str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__

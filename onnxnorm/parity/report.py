@@ -32,6 +32,8 @@ class Report:
         onnx_file: the ONNX file's name, without its folder.
         outputs: one record for each output.
         inputs: what the parties were run on.
+        sizes: by ``input:axis``, the sizes of drawn inputs that neither the model nor the file
+            states, apart from the number of samples.
         seed: seed of the inputs; None when the caller gave them.
         criterion: the numbers judged by.
         precision: the coarsest float dtype that the Keras model computes in.
@@ -44,6 +46,7 @@ class Report:
     onnx_file: str
     outputs: tuple[OutputRecord, ...]
     inputs: tuple[InputRecord, ...]
+    sizes: Mapping[str, int]
     seed: int | None
     criterion: Criterion
     precision: str
@@ -87,6 +90,7 @@ class Report:
             "seed": self.seed,
             "criterion": {"statement": _CRITERION, **asdict(self.criterion)},
             "inputs": [asdict(record) for record in self.inputs],
+            "sizes": dict(self.sizes),
             "outputs": [asdict(record) for record in self.outputs],
             "notes": list(self.notes),
             "versions": dict(self.versions),

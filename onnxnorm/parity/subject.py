@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,16 @@ import numpy.typing as npt
 
 from onnxnorm import capture
 from onnxnorm.errors import ConversionError, VerificationError
-from onnxnorm.parity import domains
+from onnxnorm.parity import domains, processor
 from onnxnorm.parity.inputs import InputSpec
 
 Array = npt.NDArray[Any]
+
+# Lines of TensorFlow's errors that say where and not what.
+_NOT_A_REASON = re.compile(
+    r"Graph execution error|Detected at node|File \"|\[\[|Stack trace|<stack|\d+ root error|"
+    r"\(\d+\) +\w+: *$|Original stack|Errors may have originated"
+)
 
 
 @dataclass(frozen=True)
@@ -27,12 +34,14 @@ class Subject:
         function: the ``tf.ConcreteFunction``, flat inputs to flat outputs.
         inputs: what it takes, in order.
         output_names: names of its outputs, in order.
+        named_sizes: sizes that its operations and weights speak of, the likelier ones first.
     """
 
     name: str
     function: Any
     inputs: tuple[InputSpec, ...]
     output_names: tuple[str, ...]
+    named_sizes: tuple[int, ...]
 
 
 def trace(model: Any, inputs: Any = None) -> Subject:
@@ -62,6 +71,7 @@ def trace(model: Any, inputs: Any = None) -> Subject:
             for name, placeholder in zip(traced.input_names, placeholders, strict=True)
         ),
         output_names=traced.output_names,
+        named_sizes=tuple(domains.named_sizes(traced.function, placeholders)),
     )
 
 
@@ -78,11 +88,24 @@ def _input_spec(name: str, placeholder: Any, function: Any, layers: Sequence[Any
     )
 
 
+class KerasError(VerificationError):
+    """Keras cannot compute a model on these inputs.
+
+    Attributes:
+        reason: what TensorFlow says, with the operation.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def run(model: Subject, inputs: Sequence[Array]) -> list[Array]:
     """What Keras computes, each output in its own dtype.
 
     Raises:
-        VerificationError: TensorFlow cannot compute it for these inputs.
+        KerasError: it fails on these inputs, as it may not on others.
+        VerificationError: it cannot be computed on this processor.
     """
     tf = capture.tensorflow()
     tensors = [tf.constant(array) for array in inputs]
@@ -94,11 +117,28 @@ def run(model: Subject, inputs: Sequence[Array]) -> list[Array]:
             with _no_remapping(tf):
                 outputs = model.function(*tensors)
     except tf.errors.OpError as error:
-        raise VerificationError(
-            f"model {model.name!r} fails in Keras on these inputs: {error.message}; pass "
-            "inputs that it takes"
+        reason = _reason(error)
+        if processor.is_limit(reason):
+            raise VerificationError(
+                f"model {model.name!r} cannot be computed by Keras on this processor: "
+                f"{processor.advice()} ({reason})"
+            ) from error
+        raise KerasError(
+            f"model {model.name!r} fails in Keras on these inputs: {reason}; pass inputs that it "
+            "takes",
+            reason,
         ) from error
     return [np.asarray(output.numpy()) for output in outputs]
+
+
+def _reason(error: Any) -> str:
+    """The first of TensorFlow's lines that says what went wrong, and the operation."""
+    text = str(error.message)
+    node = re.search(r"Detected at node '?([^\s']+)", text) or re.search(r"{{node (\S+?)}}", text)
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not _NOT_A_REASON.match(line)]
+    reason = said[0] if said else type(error).__name__
+    return f"operation {node[1]!r}: {reason}" if node else reason
 
 
 @contextmanager

@@ -56,6 +56,23 @@ def test_inputs_come_from_a_file(onnxnorm_cli, pair, tmp_path):
     assert record["shape"] == [3, 5, 5, 4]
 
 
+def test_sizes_are_named(onnxnorm_cli, pair):
+    outcome = onnxnorm_cli("verify", *pair, "--size", "image:0=3", "--json", "-")
+    (record,) = json.loads(outcome.out)["inputs"]
+    assert record["shape"] == [3, 5, 5, 4]
+    for value, says in (
+        ("image:1=6", "no unknown dimension 'image:1'; it has image:0"),
+        ("image:0", "NAME=N is expected"),
+        ("image:0=x", "NAME=N is expected"),
+        ("=3", "NAME=N is expected"),
+        ("image:0=²", "NAME=N is expected"),
+    ):
+        outcome = onnxnorm_cli("verify", *pair, "--size", value)
+        assert outcome.status == 2
+        assert says in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+
 def test_pickled_inputs_are_refused(onnxnorm_cli, pair, tmp_path):
     np.savez(tmp_path / "inputs.npz", image=np.array([{"any": "object"}], dtype=object))
     outcome = onnxnorm_cli("verify", *pair, "--inputs", tmp_path / "inputs.npz")

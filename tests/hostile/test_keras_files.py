@@ -479,7 +479,7 @@ def test_a_crash_is_told(file: Path, tmp_path: Path) -> None:
     crash = (
         "import os, pathlib, signal, tempfile\n"
         "pathlib.Path(tempfile.gettempdir(), 'left').touch()\n"
-        f"pathlib.Path({str(tmp_path)!r}, f'.o.onnx.{{os.getpid()}}-12345678').touch()\n"
+        f"pathlib.Path({str(tmp_path)!r}, f'.onnxnorm-{{os.getpid()}}-12345678').touch()\n"
         "os.kill(os.getpid(), signal.SIGSEGV)\n"
     )
     (tmp_path / "tensorflow" / "__init__.py").write_text(crash)

@@ -108,6 +108,7 @@ def test_json(networks: Any, tmp_path: Path) -> None:
         "seed",
         "criterion",
         "inputs",
+        "sizes",
         "outputs",
         "notes",
         "versions",

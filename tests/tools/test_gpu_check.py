@@ -16,7 +16,7 @@ from tools.cuda_table import SHAPES
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def session(model: onnx.ModelProto) -> Any:
-        return onnxnorm.InferenceSession(model, ["CPUExecutionProvider"], optimize=False)
+        return onnxnorm.InferenceSession(model, providers=["CPUExecutionProvider"], optimize=False)
 
     monkeypatch.setattr(gpu_check, "session", session)
 

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import onnx.checker
 
+from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph import functions, order, records, renamed
 from onnxnorm.graph.fusion.activation import Activation
@@ -73,6 +74,9 @@ def optimize(
             or with ``this_cpu`` made so before.
         RuntimeLibraryError: with ``this_cpu``, the native library is missing or does not load.
     """
+    if not isinstance(model, onnx.ModelProto):
+        model = arguments.path("optimize", "model", model, "an onnx.ModelProto")
+    this_cpu = arguments.flag("optimize", "this_cpu", this_cpu)
     optimized = _optimized(model)
     if not this_cpu:
         return optimized

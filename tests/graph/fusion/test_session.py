@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,42 @@ FUSED = ["Add", "ResidualLayerNormalization"]
 AS_IT_IS = ["Add", "LayerNormalization", "Add", "Relu"]
 
 
-@pytest.mark.parametrize("kind", ["path", "text", "bytes", "proto"])
+@pytest.mark.parametrize("kind", ["path", "text", "bytes", "bytearray", "memoryview", "proto"])
 def test_every_source(kind: str, path: Path, tmp_path: Path) -> None:
-    source = {"path": path, "text": str(path), "bytes": path.read_bytes(), "proto": MODEL}[kind]
+    content = path.read_bytes()
+    source = {
+        "path": path,
+        "text": str(path),
+        "bytes": content,
+        "bytearray": bytearray(content),
+        "memoryview": memoryview(content),
+        "proto": MODEL,
+    }[kind]
     assert nodes_run(tmp_path, source) == FUSED
     assert nodes_run(tmp_path, source, optimize=False) == AS_IT_IS
+
+
+def test_the_arguments_are_the_runtimes_own(path: Path) -> None:
+    own = list(inspect.signature(onnxruntime.InferenceSession.__init__).parameters)
+    ours = inspect.signature(onnxnorm.InferenceSession.__init__).parameters
+    assert [n for n, p in ours.items() if p.kind is not p.KEYWORD_ONLY] == own
+    options, cpu = onnxruntime.SessionOptions(), "CPUExecutionProvider"
+    for arguments, settings in (
+        ((path, options), {}),
+        ((path, options, [cpu]), {}),
+        ((path, None, [cpu], [{"arena_extend_strategy": "kSameAsRequested"}]), {}),
+        ((path, None, [(cpu, {"arena_extend_strategy": "kSameAsRequested"})]), {}),
+        ((path,), {"path_or_bytes": None, "provider_options": [{}], "providers": [cpu]}),
+        ((path,), {"enable_fallback": 0, "disabled_optimizers": ["ConstantFolding"]}),
+    ):
+        settings.pop("path_or_bytes", None)
+        session = onnxnorm.InferenceSession(*arguments, **settings)
+        np.testing.assert_allclose(session.run(None, {"x": X})[0], WANTED, atol=1e-5)
+    assert onnxnorm.InferenceSession(path, options).get_session_options() is not None
+    session.disable_fallback()
+    session.enable_fallback()
+    session.set_providers([cpu])
+    np.testing.assert_allclose(session.run(None, {"x": X})[0], WANTED, atol=1e-5)
 
 
 def test_external_tensors(external: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
