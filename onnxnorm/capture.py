@@ -109,7 +109,7 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
 
     output_names: list[str] = []
     kinds: list[type] = []
-    if not model.built:
+    if not signature.is_built(model, layers(model)):
         with _as_conversion_error(model, specs):
             signature.build(tf, model, own)
     everything = layers(model)
