@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from onnxnorm import restored, signature, timesteps
+from onnxnorm import restored, signature, timesteps, unknown_layers
 from onnxnorm.errors import ConversionError, MissingDependencyError
-from onnxnorm.frameworks import KnownLayer, recognize, stand_in
+from onnxnorm.frameworks import KnownLayer, is_stand_in, recognize, stand_in
+from onnxnorm.frameworks.measured import NoFormulaError
 from onnxnorm.frameworks.references import referenced
 from onnxnorm.spec import NormSpec
 
@@ -109,7 +110,7 @@ def trace(model: Any, input_signature: Any = None, marked: bool = True) -> Trace
 
     output_names: list[str] = []
     kinds: list[type] = []
-    if not model.built:
+    if not signature.is_built(model, layers(model)):
         with _as_conversion_error(model, specs, input_signature):
             signature.build(tf, model, own)
     everything = layers(model)
@@ -164,7 +165,11 @@ def markers(layers: Iterable[Any]) -> Iterator[tuple[KnownLayer, ...]]:
         if layer.overridden and not layer.folded:
             changes = f"{type(layer.layer).__qualname__} overrides {', '.join(layer.overridden)}"
             _warn_of_decomposition(layer.layer, changes)
-    with replaced((k.layer, "call", _call_while_traced(index, k)) for index, k in changed):
+    unknown = _unknown(layers)
+    calls = [(k.layer, "call", _call_while_traced(index, k)) for index, k in changed]
+    calls += [(k.layer, "call", _call_measured(len(known) + i, k)) for i, k in enumerate(unknown)]
+    known += tuple(unknown)
+    with replaced(calls):
         try:
             yield known
         except ConversionError as error:
@@ -184,8 +189,8 @@ def _as_first_raised(error: ConversionError) -> ConversionError:
 @contextmanager
 def unmarked(model: Any) -> Iterator[None]:
     """While it is open, the layers of ``model`` compute, in the midst of `markers` too."""
-    known = (layer for layer in map(recognize, layers(model)) if layer is not None)
-    own_calls = ((k.layer, "call", partial(type(k.layer).call, k.layer)) for k in known)
+    changed = [layer for layer in layers(model) if is_stand_in(vars(layer).get("call"))]
+    own_calls = ((layer, "call", partial(type(layer).call, layer)) for layer in changed)
     with replaced((layer, name, stand_in(call)) for layer, name, call in own_calls):
         yield
 
@@ -277,6 +282,65 @@ def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
     return stand_in(not_converted)
 
 
+def _unknown(layers: Sequence[Any]) -> list[KnownLayer]:
+    """Those of the layers whose calls are examined, as their class says nothing."""
+    tf = tensorflow()
+    return [
+        KnownLayer(layer, (), measured=True)
+        for layer in layers
+        if unknown_layers.may_normalize(tf, layer) and len(_tracked(layer)) == 1
+    ]
+
+
+def _call_measured(index: int, known: KnownLayer) -> Callable[..., Any]:
+    """Stands in for the call of a layer of an unknown class."""
+    own_call = known.layer.call
+    mark = tensorflow().autograph.experimental.do_not_convert(partial(_measured, index, known))
+
+    # Autograph converts the layer's own call inside this one, as it does without it.
+    def call(*args: Any, **kwargs: Any) -> Any:
+        marked = mark(own_call, args, kwargs)
+        return own_call(*args, **kwargs) if marked is None else marked
+
+    return stand_in(call)
+
+
+def _measured(
+    index: int,
+    known: KnownLayer,
+    own_call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any | None:
+    """The marked result of a call, None where the call is no formula of its one input."""
+    tf = tensorflow()
+    bound = inspect.signature(own_call).bind(*args, **kwargs)
+    given = dict(bound.arguments)
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given |= given.pop(parameter.name, {})
+    x, *others = [value for name, value in given.items() if name != "training"] or [None]
+    training = {"training": given["training"]} if "training" in given else {}
+    inference = all(value is None or value is False for value in training.values())
+    if any(value is not None for value in others) or not inference:
+        known.notes.append("it is called with more than its input")
+        return None
+    dense = tf.is_tensor(x) and not isinstance(x, (tf.RaggedTensor, tf.SparseTensor))
+    if not dense or not x.dtype.is_floating or x.shape.rank is None:
+        return None
+    try:
+        found = unknown_layers.formula(tf, known.layer, own_call, x, training)
+    except NoFormulaError as reason:
+        known.notes.append(str(reason))
+        return None
+    if found is None:
+        return None
+    formula, dtype = found
+    wide = max(x.dtype, dtype, key=lambda kind: kind.size)
+    fixed = replace(known, formula=lambda layer, shape: formula)
+    return tf.cast(_leave_marker(index, fixed, tf.cast(x, wide)), dtype)
+
+
 def _warn_of_decomposition(layer: Any, reason: str) -> None:
     warnings.warn(
         f"layer {layer.name!r}: {reason}, so it is converted as the operations it runs, not as one "
@@ -328,6 +392,8 @@ def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
     for index, layer in enumerate(known):
         if index in found or layer.notes or layer.overridden or not layer.layer.built:
             continue
+        if layer.measured:
+            continue
         if layer.folded and layer.weight is None:
             layer.notes.append(layer.folded)
         else:
@@ -341,7 +407,7 @@ def _check_all_marked(function: Any, known: Sequence[KnownLayer]) -> None:
 def _marks(known: Sequence[KnownLayer]) -> dict[str, list[restored.Mark]]:
     marks: dict[str, list[restored.Mark]] = {}
     for index, layer in enumerate(known):
-        if not (layer.overridden or layer.folded):
+        if not (layer.overridden or layer.folded or layer.measured):
             mark = partial(_leave_marker, index, layer)
             marks.setdefault(layer.layer.name, []).append(mark)
     return marks

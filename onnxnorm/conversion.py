@@ -233,6 +233,7 @@ class Hook:
         found = [
             _layer_record(known, [m for m in made if m[0].marker.layer == index])
             for index, known in enumerate(self.known)
+            if not known.measured or any(call.marker.layer == index for call, _ in made)
         ]
         others = self._unknown_layers(model, {record.name for record in found})
         records.write(model, (*found, *others))
@@ -263,11 +264,13 @@ class Hook:
         for node in divisions.by_root_of_sums(model):
             places.setdefault(refusal.layer_at(node.name, self.layers), []).append(node.name)
         classes = {layer.name: class_path(layer) for layer in self.layers}
+        measured = {layer.layer.name: layer.notes for layer in self.known if layer.measured}
         for name, nodes in places.items():
             if name not in known:
+                why = "".join(f" ({note})" for note in dict.fromkeys(measured.get(name, ())))
                 reason = (
                     f"its operations divide by a root of sums ({', '.join(nodes[:3])}), and its "
-                    "class is no known normalization: onnxnorm.adapter makes it known"
+                    f"class is no known normalization{why}: onnxnorm.adapter makes it known"
                 )
                 yield LayerRecord(name, classes.get(name, ""), None, "decomposed", (), reason)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from onnxnorm import arguments
@@ -51,7 +52,8 @@ def of_model(tf: Any, model: Any, given: Any = None) -> Signature:
         if own is None:
             raise ConversionError(
                 f"model {model.name!r} does not know its inputs, since it was never called on "
-                "data: call it once, or pass input_signature"
+                "data, nor built with shapes that Keras keeps: call it once, or pass "
+                "input_signature"
             )
         missing = [name for name in _required(model)[len(own.args) :] if name not in own.kwargs]
         if missing:
@@ -70,6 +72,17 @@ def of_model(tf: Any, model: Any, given: Any = None) -> Signature:
                 "only dense tensors have an ONNX form"
             )
     return signature
+
+
+def is_built(model: Any, layers: Iterable[Any]) -> bool:
+    """Whether a model and its ``layers`` have their weights.
+
+    Keras 3 takes a subclassed model for built once its ``build`` has run, in which the layers
+    inside get no weights unless the model's own ``build`` makes them.
+    """
+    if not model.built or getattr(model, "_called", True):
+        return bool(model.built)
+    return all(layer.built for layer in layers)
 
 
 def build(tf: Any, model: Any, signature: Signature) -> None:
@@ -135,19 +148,24 @@ def _own(tf: Any, model: Any) -> Signature | None:
         return Signature((tf.nest.map_structure(lambda t: _spec(tf, t, any_batch), structure),), {})
     if hasattr(model, "save_spec"):  # Keras 2
         if model.save_spec() is None:
-            return None
+            shapes = getattr(model, "_build_input_shape", None)
+            if not _are_shapes(shapes):
+                return None
+            # Keras 2 builds a model by calling it on placeholders of this dtype.
+            return Signature((_from_shapes(tf, shapes, tf.keras.backend.floatx()),), {})
         args, kwargs = tf.nest.map_structure(_without_name, model.save_spec())
         last = max((i for i, arg in enumerate(args) if _has_tensors(tf, arg)), default=-1)
         return Signature(
             tuple(args[: last + 1]), {k: v for k, v in kwargs.items() if _has_tensors(tf, v)}
         )
-    shapes = getattr(model, "_build_shapes_dict", None)
-    if not shapes:
-        return None
+    # The arguments of the model's build, some of which may be no shapes.
     specs = {
-        name.removesuffix("_shape"): _from_shapes(tf, shape, model.input_dtype)
-        for name, shape in shapes.items()
+        name.removesuffix("_shape"): _from_shapes(tf, shapes, model.input_dtype)
+        for name, shapes in (getattr(model, "_build_shapes_dict", None) or {}).items()
+        if _are_shapes(shapes)
     }
+    if not specs:
+        return None
     return Signature(tuple(specs.values()), {}) if len(specs) == 1 else Signature((), specs)
 
 
@@ -278,11 +296,30 @@ def _without_name(spec: Any) -> Any:
     return type(spec)(spec.shape, spec.dtype) if getattr(spec, "name", None) else spec
 
 
+def _are_shapes(value: Any) -> bool:
+    """Whether a value is a shape, or lists and dictionaries of shapes."""
+    if isinstance(value, Mapping):
+        return bool(value) and all(map(_are_shapes, value.values()))
+    return _is_shape(value) or (_is_sequence(value) and all(map(_are_shapes, value)))
+
+
+def _is_shape(value: Any) -> bool:
+    return _is_sequence(value) and all(
+        size is None or (isinstance(size, Integral) and not isinstance(size, bool))
+        for size in value
+    )
+
+
+def _is_sequence(value: Any) -> bool:
+    # A tf.TensorShape of unknown rank has no sizes to go through.
+    return isinstance(value, (list, tuple)) or getattr(value, "rank", None) is not None
+
+
 def _from_shapes(tf: Any, shapes: Any, dtype: Any) -> Any:
-    """Specs for the shapes that Keras 3 keeps of a model's call; it keeps no dtypes."""
+    """Specs for the shapes that Keras keeps of a model's call or build; it keeps no dtypes."""
     if isinstance(shapes, Mapping):
         return {key: _from_shapes(tf, value, dtype) for key, value in shapes.items()}
-    if all(size is None or isinstance(size, int) for size in shapes):
+    if _is_shape(shapes):
         return tf.TensorSpec((None, *shapes[1:]) if shapes else (), dtype)
     return type(shapes)(_from_shapes(tf, value, dtype) for value in shapes)
 

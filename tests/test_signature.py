@@ -231,6 +231,98 @@ def test_as_keras(name: str) -> None:
     assert inspect(result.model).problems == ()
 
 
+def built(
+    *shapes: Any, build: Callable[..., Any] | None = None, call: Any = None, **named: Any
+) -> Any:
+    """A subclassed model that was built by hand, and never called."""
+    members = {"call": call or (lambda self, x: self.norm(self.dense(x)))}
+    if build:
+        members["build"] = build
+    model = type("Built", (tf.keras.Model,), members)()
+    model.dense, model.norm = L.Dense(4), norm()
+    model.build(*shapes, **named)
+    return model
+
+
+def builds_layers(self: Any, input_shape: Any) -> None:
+    self.dense.build(input_shape)
+    self.norm.build((*input_shape[:-1], 4))
+
+
+def passes_on(self: Any, input_shape: Any) -> None:
+    tf.keras.Model.build(self, input_shape)
+
+
+BUILT: dict[str, tuple[Callable[[], Any], Any]] = {
+    "tuple": (lambda: built((None, 4)), [F]),
+    "list": (lambda: built([None, 4]), [F]),
+    "by name": (lambda: built(input_shape=(None, 4)), [F]),
+    "batch size": (lambda: built((5, 4)), [F]),
+    "numpy sizes": (lambda: built((None, np.int64(4))), [F]),
+    "TensorShape": (lambda: built(tf.TensorShape((None, 4))), [F]),
+    "unknown sizes": (lambda: built((None, None, 4)), [F[:, None]]),
+    "dictionary": (
+        lambda: built(
+            {"a": (None, 4), "b": (None, 4)},
+            call=lambda self, x: self.norm(self.dense(x["a"])) + x["b"],
+        ),
+        [F, G],
+    ),
+    "list of shapes": (
+        lambda: built(
+            [(None, 4), (None, 4)], call=lambda self, x: self.norm(self.dense(x[0])) + x[1]
+        ),
+        [F, G],
+    ),
+    "own build that passes it on": (lambda: built((None, 4), build=passes_on), [F]),
+    "from a config": (lambda: _from_config({"input_shape": [None, 4]}), [F]),
+}
+if not KERAS_2:  # which keeps no shapes of a build that the model overrides
+    BUILT |= {
+        "own build": (lambda: built((None, 4), build=builds_layers), [F]),
+        "own build, other name": (
+            lambda: built((None, 4), build=lambda self, s: builds_layers(self, s)),
+            [F],
+        ),
+        "own build, two arguments": (
+            lambda: built(
+                (None, 4),
+                value_shape=(None, 4),
+                build=lambda self, query_shape, value_shape: builds_layers(self, query_shape),
+                call=lambda self, query, value: self.norm(self.dense(query)) - value,
+            ),
+            [F, G],
+        ),
+        "own build, with no shape among its arguments": (
+            lambda: built(
+                (None, 4),
+                None,
+                "float32",
+                build=lambda self, input_shape, other, kind: builds_layers(self, input_shape),
+            ),
+            [F],
+        ),
+    }
+
+
+def _from_config(config: Any) -> Any:
+    model = type("Built", (tf.keras.Model,), {"call": lambda self, x: self.norm(x)})()
+    model.norm = norm()
+    model.build_from_config(config)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:.*build:UserWarning")
+@pytest.mark.parametrize("name", BUILT)
+def test_built_by_hand(name: str) -> None:
+    build, arrays = BUILT[name]
+    model = build()
+    converted = onnxnorm.convert(model)
+    assert [layer.lowering for layer in converted.layers] == ["custom"]
+    report = onnxnorm.verify(model, converted.model, inputs=list(arrays))
+    assert report.passed, str(report)
+
+
 SHAPES = {"a": [3, 4], "b": [3, 2]}
 
 
@@ -260,6 +352,11 @@ def test_input_signature(given: Any) -> None:
 
 REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "never called": (fresh, None, "'fresh.*never called.*call it once, or pass input_signature"),
+    "built without shapes": (
+        lambda: built(build=lambda self: None),
+        None,
+        "'built.*never called on data, nor built.*: call it once, or pass input_signature$",
+    ),
     "too few": (wide_and_narrow, [FLOATS], "takes 2 inputs, input_signature has 1"),
     "other names": (wide_and_narrow, {"a": FLOATS, "c": FLOATS}, "takes b, a; .* has a, c"),
     "no specs": (wide_and_narrow, [[3, 2], [3, 4]], "has 3 where a tf.TensorSpec"),

@@ -13,7 +13,7 @@ from onnxnorm.errors import ArgumentError, ConversionError, OnnxNormError
 from onnxnorm.frameworks.formula import Fitted, Formula, Shape, fitted
 from onnxnorm.frameworks.weights import Weight
 
-__all__ = ["Fitted", "Formula", "KnownLayer", "adapter", "recognize", "stand_in"]
+__all__ = ["Fitted", "Formula", "KnownLayer", "adapter", "is_stand_in", "recognize", "stand_in"]
 
 FormulaOf = Callable[[Any, Shape], Formula]
 _Function = TypeVar("_Function", bound=FormulaOf)
@@ -49,6 +49,7 @@ class KnownLayer:
         folded: what it is at inference, where that is no node of its own; empty for a layer that
             is one node.
         weight: gives the weight that a wrapper computes, or None where it stands as it is.
+        measured: whether its class is unknown, so that its formula is to be found for each call.
         notes: why calls of it left no marker, noted while the model is traced.
     """
 
@@ -57,6 +58,7 @@ class KnownLayer:
     formula: FormulaOf | None = None
     folded: str = ""
     weight: Callable[[Any], Weight] | None = None
+    measured: bool = False
     notes: list[str] = field(default_factory=list, compare=False)
 
     def fitted(self, input_shape: Shape) -> Fitted:
@@ -174,3 +176,8 @@ def stand_in(function: _Callable) -> _Callable:
     """Marks a function that stands in a layer's attribute for a while, by our own doing."""
     setattr(function, _STAND_IN, True)
     return function
+
+
+def is_stand_in(function: Any) -> bool:
+    """Whether `stand_in` marked it."""
+    return hasattr(function, _STAND_IN)

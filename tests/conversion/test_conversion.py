@@ -250,7 +250,7 @@ def test_layer_of_no_known_class_that_normalizes_is_reported() -> None:
     class Own(L.Layer):
         def call(self, x: Any) -> Any:
             mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-            return (x - mean) / tf.sqrt(variance + 1e-3)
+            return (x - mean) / (tf.sqrt(variance) + 1e-3)
 
     model = functional((6, 4), L.LayerNormalization(name="known"), Own(name="own"), L.Softmax())
     first, second = onnxnorm.convert(model).layers
