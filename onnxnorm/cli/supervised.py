@@ -45,6 +45,9 @@ def wait_for_child(arguments: Sequence[str]) -> int | None:
     if not child:
         os.environ["TMPDIR"] = tempfile.tempdir = folder
         _end_with_parent()
+        from onnxnorm.frameworks import bounds
+
+        bounds.ends_when_late = True
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return None
     sent: list[int] = []
@@ -85,11 +88,19 @@ def _killed(number: int, sent: Sequence[int], child: int, arguments: Sequence[st
     what = signal.strsignal(number) or f"signal {number}"
     if number == signal.SIGKILL:
         what += ": perhaps the memory ran out"
-    from onnxnorm.cli import terminal  # not before the fork: it loads other packages
+    # Not before the fork: these load other packages.
+    from onnxnorm.cli import terminal
+    from onnxnorm.frameworks import bounds
 
     command = " ".join(shlex.quote(word) for word in arguments)
+    fault = f"TensorFlow crashed ({what.lower()})"
+    if number == signal.SIGXCPU:
+        fault = (
+            f"loading the model took more than {bounds.MAX_SECONDS} s of CPU time and 1 s for "
+            "each MB of it"
+        )
     terminal.complain(
-        f"TensorFlow crashed ({what.lower()}) in: onnxnorm {command}. "
+        f"{fault} in: onnxnorm {command}. "
         "The model file is damaged, or asks for more than this machine has"
     )
     return 2

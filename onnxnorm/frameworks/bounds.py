@@ -19,6 +19,7 @@ MAX_EXPANSION = 100  # inflated bytes, and elements of weights, for each byte of
 SLACK = 16 * 2**20  # bytes or elements that any file may have beyond that
 MAX_CONFIG = 64 * 2**20  # bytes of JSON
 MAX_DEPTH = 200  # of lists and dictionaries in JSON
+MAX_SECONDS = 60  # of CPU time to load a file, and one more for each megabyte of it
 MAX_OBJECTS = 200_000  # groups, data sets, attributes or archive members in one file
 
 
@@ -147,6 +148,36 @@ def check_hdf5(file: Any, path: Path, size: int) -> int:
                 )
             pending.append(group[name])
     return elements
+
+
+ends_when_late = False
+"""Whether the system may end this process when loading a file takes too long.
+
+HDF5 can loop for ever in a damaged file, in code that nothing in Python interrupts. A command runs
+in a child process for that; a process of a caller's own is never ended.
+"""
+
+
+@contextmanager
+def cpu_time(path: Path) -> Iterator[None]:
+    """Meanwhile this process has no more CPU time than a file of that size needs to be loaded."""
+    if not ends_when_late:
+        yield
+        return
+    import resource
+
+    files = path.rglob("*") if path.is_dir() else (path,)
+    size = sum(file.stat().st_size for file in files)
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = math.ceil(usage.ru_utime + usage.ru_stime)
+    wanted = used + MAX_SECONDS + size // 10**6
+    if before[0] in (resource.RLIM_INFINITY, -1) or wanted < before[0]:
+        resource.setrlimit(resource.RLIMIT_CPU, (wanted, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, before)
 
 
 class TooLargeError(ModelFileError):

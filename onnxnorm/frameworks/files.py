@@ -58,6 +58,17 @@ def load(path: Path, safe_mode: bool = True) -> Any:
         raise ModelFileError(f"{path}: no such file or directory")
     bounds.check_kind(path)
     tf = tensorflow()
+    with bounds.cpu_time(path):
+        model = _loaded(tf, path, safe_mode)
+    if not isinstance(model, tf.keras.Model):
+        raise ModelFileError(
+            f"{path}: holds a {type(model).__name__}, not a Keras model; save the model with "
+            "model.save, or convert the model object"
+        )
+    return model
+
+
+def _loaded(tf: Any, path: Path, safe_mode: bool) -> Any:
     description = _describe(path)
     keras = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
     major = keras.__version__.partition(".")[0]
@@ -82,11 +93,6 @@ def load(path: Path, safe_mode: bool = True) -> Any:
         raise ModelFileError(f"{path}: {error}") from error
     except Exception as error:
         raise ModelFileError(_why_not(path, description, major, error)) from error
-    if not isinstance(model, tf.keras.Model):
-        raise ModelFileError(
-            f"{path}: holds a {type(model).__name__}, not a Keras model; save the model with "
-            "model.save, or convert the model object"
-        )
     return model
 
 

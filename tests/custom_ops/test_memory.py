@@ -37,7 +37,7 @@ def plain():
     runner.run(None, {"X": x})
 
 def fused():
-    onnxnorm.InferenceSession(model, ["CPUExecutionProvider"], options()).run(None, {"X": x})
+    onnxnorm.InferenceSession(model, options(), ["CPUExecutionProvider"]).run(None, {"X": x})
 
 def resident():
     gc.collect()

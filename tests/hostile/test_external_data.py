@@ -59,14 +59,14 @@ def written(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def in_runtime(path: Path) -> Any:
-    return pytest.importorskip("onnxnorm.runtime").InferenceSession(path, ["CPUExecutionProvider"])
+    return pytest.importorskip("onnxnorm.runtime").InferenceSession(path)
 
 
 def content_in_runtime(path: Path) -> object:
     runtime = pytest.importorskip("onnxnorm.runtime")
     options = pytest.importorskip("onnxruntime").SessionOptions()
     options.add_session_config_entry(runtime._FOLDER_OPTION, str(path.parent))
-    return runtime.InferenceSession(path.read_bytes(), ["CPUExecutionProvider"], options)
+    return runtime.InferenceSession(path.read_bytes(), options)
 
 
 def without_library(path: Path) -> object:
@@ -331,7 +331,7 @@ def test_the_name_of_a_format_does_not_hide_a_model(folder: Path) -> None:
     options = pytest.importorskip("onnxruntime").SessionOptions()
     options.add_session_config_entry("session.load_model_format", "ONNX")
     with pytest.raises(ModelFileError, match="not in the model's folder"):
-        runtime.InferenceSession(path, ["CPUExecutionProvider"], options)
+        runtime.InferenceSession(path, options)
 
 
 def test_a_model_does_not_look_like_another_format(folder: Path) -> None:

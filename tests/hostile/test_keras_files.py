@@ -500,3 +500,27 @@ def test_a_crash_is_told(file: Path, tmp_path: Path) -> None:
     assert len(outcome.stderr.splitlines()) == 1
     assert not list(temporary.iterdir())
     assert not list(tmp_path.glob(".onnxnorm-*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_file_that_is_never_done_is_told(file: Path, tmp_path: Path) -> None:
+    """Loading that ends never, in code that Python cannot interrupt, is ended by the system."""
+    code = (
+        "import sys\n"
+        "from onnxnorm import cli\n"
+        "from onnxnorm.frameworks import bounds, files\n"
+        "bounds.MAX_SECONDS = 0\n"
+        "def never_done(path):\n"
+        "    while True: pass\n"
+        "files._describe = never_done\n"
+        "sys.exit(cli.main())\n"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, "convert", str(file), "-o", str(tmp_path / "o.onnx")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 2, outcome.stderr
+    assert "loading the model took more than 0 s of CPU time" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1

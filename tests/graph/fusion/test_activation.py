@@ -232,6 +232,7 @@ def test_the_part_that_others_do_not_need_is_taken() -> None:
 
 def test_a_bound_that_is_no_number_stays() -> None:
     model = parsed(NORM + "r = Relu (v)\n y = Clip <min = 0.0> (r)", opset=10)
+    del model.functions[:]  # their bodies need operators newer than this Clip
     model.graph.node[-1].attribute[0].f = float("nan")
     fuse(model)
     assert operators(model) == "LayerNormalization Clip"
