@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import tensorflow as tf
 from onnx import numpy_helper
 
 import onnxnorm
 from onnxnorm.errors import VerificationError
 from onnxnorm.parity import processor
 from onnxnorm.parity.sizes import Dimension, given, tries
+
+tf = pytest.importorskip("tensorflow")
 
 L = tf.keras.layers
 
