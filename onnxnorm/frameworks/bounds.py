@@ -26,9 +26,12 @@ MAX_OBJECTS = 200_000  # groups, data sets, attributes or archive members in one
 def check_kind(path: Path) -> None:
     """Raises ModelFileError for what is neither a regular file nor a directory of such.
 
-    A link within a directory leads to something inside that directory.
+    A link within a directory leads to something inside that directory. A directory that is no
+    SavedModel is left to its reader.
     """
     if path.is_dir():
+        if not os.path.lexists(path / "saved_model.pb"):
+            return
         root = path.resolve()
         for folder, directories, files in os.walk(path):
             for name in (*directories, *files):
