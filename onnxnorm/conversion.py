@@ -16,7 +16,17 @@ from typing import Any, Literal, get_args
 
 import onnx
 
-from onnxnorm import arguments, bfloat16, capture, concrete, loops, modelfile, refusal
+from onnxnorm import (
+    arguments,
+    bfloat16,
+    capture,
+    complex_numbers,
+    concrete,
+    loops,
+    modelfile,
+    refusal,
+    tensor_lists,
+)
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
@@ -336,6 +346,13 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
         try:
             frozen = freeze(tf, tf2onnx.tf_loader, traced.model, function, inputs, outputs)
             refusal.check_traced(frozen.graph_def, outputs, traced)
+            tensor_lists.replace(tf, frozen.graph_def, [*inputs, *outputs])
+            complex_numbers.in_real_parts(
+                tf,
+                frozen.graph_def,
+                outputs,
+                lambda operation: refusal.at_layer(operation, traced.layers),
+            )
             bfloat16.in_float32(tf, frozen.graph_def)
             loops.keep_float64(tf, frozen.graph_def)
             for op, handler in TABLE_HANDLERS.items():

@@ -214,13 +214,6 @@ def test_equations_are_spelled_out(equation: str, ranks: tuple[int, ...], expect
 @pytest.mark.parametrize(
     ("function", "shape", "message"),
     [
-        (
-            lambda x: tf.cast(tf.signal.ifft(tf.signal.fft(tf.cast(x, tf.complex64))), tf.float32),
-            (8,),
-            "no ONNX form|tf2onnx failed",
-        ),
-        (lambda x: tf.math.real(tf.cast(x, tf.complex64) * 1j), (8,), "Real .* of complex numbers"),
-        (lambda x: tf.signal.irfft(tf.signal.rfft(x)), (8,), "RFFT .* read by IRFFT"),
         (lambda x: tf.image.resize(x, [4, 5], "bicubic"), (None, 4, 3), "size is not known"),
         (
             lambda x: tf.strings.as_string(x) == tf.strings.as_string(-x),
