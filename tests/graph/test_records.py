@@ -12,7 +12,7 @@ import pytest
 
 from onnxnorm import ModelFileError, NormSpec
 from onnxnorm.graph import native, records
-from onnxnorm.graph.records import METADATA_KEY, LayerRecord
+from onnxnorm.graph.records import METADATA_KEY, NODE_KEY, LayerRecord
 
 SPEC = NormSpec("GroupNormalization", (1,), 1e-3, "group", "keras.GroupNormalization", groups=2)
 GROUP = LayerRecord(
@@ -46,7 +46,18 @@ def test_reads_back_what_it_wrote_beside_the_metadata_of_others(model: onnx.Mode
     for written in ((FOLDED,), (GROUP, FOLDED)):
         records.write(model, written)
         assert records.read(onnx.ModelProto.FromString(model.SerializeToString())) == written
-    assert [entry.key for entry in model.metadata_props] == ["owner", METADATA_KEY]
+    assert [entry.key.rpartition(".")[0] for entry in model.metadata_props] == ["", METADATA_KEY]
+    assert [[entry.key for entry in n.metadata_props] for n in model.graph.node] == [[NODE_KEY]] * 2
+    assert model.ir_version == 10
+
+
+def test_files_of_earlier_releases_are_read(model: onnx.ModelProto) -> None:
+    text = json.dumps([GROUP.to_dict(), FOLDED.to_dict()])
+    model.metadata_props.add(key=METADATA_KEY, value=text)
+    assert records.read(model) == (GROUP, FOLDED)
+    records.note_fusions(model, {}, {})
+    assert METADATA_KEY not in {entry.key for entry in model.metadata_props}
+    assert records.read(model) == (GROUP, FOLDED)
 
 
 @pytest.mark.parametrize(
