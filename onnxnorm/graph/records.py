@@ -31,8 +31,10 @@ NODE_KEY = "onnxnorm.layer"
 
 # The version of the file format that has metadata of nodes.
 _NODE_METADATA = 10
+# Fields with one value for each call, and with notes that can begin with a node's name.
+_OF_ONE_CALL, _NOTES = ("input_shapes",), ("fused", "not_fused")
 # What each node of a layer has of its own.
-_OF_ONE_NODE: dict[str, Any] = dict.fromkeys(("nodes", "input_shapes", "fused", "not_fused"), ())
+_OF_ONE_NODE: dict[str, Any] = dict.fromkeys(("nodes", *_OF_ONE_CALL, *_NOTES), ())
 
 Lowered = Literal["custom", "native", "folded", "decomposed", "unused"]
 Dimension = int | str | None
@@ -286,14 +288,13 @@ class _Part:
         record = LayerRecord.from_dict({**fields, "nodes": [node]})
         position = arguments.integer("LayerRecord", "position", fields["position"], least=0)
         first_node, old_name = _texts([fields["first_node"], fields["node"]])
-        record = replace(
-            record,
-            fused=tuple(_renamed(note, old_name, node) for note in record.fused),
-            not_fused=tuple(_renamed(note, old_name, node) for note in record.not_fused),
-        )
+        notes: dict[str, Any] = {
+            name: tuple(_renamed(note, old_name, node) for note in getattr(record, name))
+            for name in _NOTES
+        }
         prefix = node.removesuffix(old_name) if node.endswith(old_name) else ""
         layer = _Layer(replace(record, **_OF_ONE_NODE), first_node, prefix)
-        return cls(place, position, layer, record)
+        return cls(place, position, layer, replace(record, **notes))
 
 
 def _renamed(note: str, old_name: str, name: str) -> str:
@@ -305,10 +306,10 @@ def _split(record: LayerRecord) -> list[tuple[str, dict[str, Any]]]:
     """For each node of a layer its name and the fields that it carries."""
     layer = replace(record, **_OF_ONE_NODE).to_dict()
     del layer["nodes"]
-    shapes: dict[int, list[Any]] = defaultdict(list)
-    for place, shape in enumerate(record.input_shapes):
-        shapes[min(place, len(record.nodes) - 1)].append(shape)
-    fused, not_fused = (_by_node(record.nodes, n) for n in (record.fused, record.not_fused))
+    own = {
+        **{name: _by_call(record.nodes, getattr(record, name)) for name in _OF_ONE_CALL},
+        **{name: _by_name(record.nodes, getattr(record, name)) for name in _NOTES},
+    }
     return [
         (
             node,
@@ -317,21 +318,27 @@ def _split(record: LayerRecord) -> list[tuple[str, dict[str, Any]]]:
                 "node": node,
                 "position": position,
                 "first_node": record.nodes[0],
-                "input_shapes": shapes[position],
-                "fused": fused[position],
-                "not_fused": not_fused[position],
+                **{name: values[position] for name, values in own.items()},
             },
         )
         for position, node in enumerate(record.nodes)
     ]
 
 
-def _by_node(nodes: Sequence[str], notes: Sequence[str]) -> Mapping[int, list[str]]:
+def _by_call(nodes: Sequence[str], values: Sequence[Any]) -> Mapping[int, list[Any]]:
+    """Values of the calls by the position of their node; those of further calls with the last."""
+    by_node: dict[int, list[Any]] = defaultdict(list)
+    for call, value in enumerate(values):
+        by_node[min(call, len(nodes) - 1)].append(value)
+    return by_node
+
+
+def _by_name(nodes: Sequence[str], notes: Sequence[str]) -> Mapping[int, list[Any]]:
     """The notes by the position of the node that they begin with; other notes with the first."""
     positions: dict[str, int] = {}
     for position, node in enumerate(nodes):
         positions.setdefault(node, position)
-    by_node: dict[int, list[str]] = defaultdict(list)
+    by_node: dict[int, list[Any]] = defaultdict(list)
     for note in notes:
         by_node[positions.get(note.partition(": ")[0], 0)].append(note)
     return by_node
