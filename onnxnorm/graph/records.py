@@ -149,11 +149,11 @@ def write(model: onnx.ModelProto, records: Iterable[LayerRecord]) -> None:
     graph is metadata of the model.
     """
     nodes: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-    # Of several nodes with one name, those that had records are meant first.
-    for node in sorted(
-        _all_nodes(model), key=lambda n: not any(map(_is_of_node, n.metadata_props))
-    ):
-        nodes[node.name].append(node)
+    # Of several nodes with one name, those that had records are meant first, and of nodes without
+    # a name only those.
+    for node in sorted(_all_nodes(model), key=_has_no_record):
+        if node.name or not _has_no_record(node):
+            nodes[node.name].append(node)
         keep_only(node.metadata_props, lambda entry: not _is_of_node(entry))
     keep_only(model.metadata_props, lambda entry: not _is_of_model(entry))
     carried: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
@@ -368,6 +368,10 @@ def _parsed(
 
 def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     return (node for graph in all_graphs(model.graph) for node in graph.node)
+
+
+def _has_no_record(node: onnx.NodeProto) -> bool:
+    return not any(map(_is_of_node, node.metadata_props))
 
 
 def _is_of_node(entry: onnx.StringStringEntryProto) -> bool:
