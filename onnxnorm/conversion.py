@@ -143,7 +143,6 @@ def convert(
         proto, weights = _to_onnx(traced, min(opset, _TF2ONNX_NEWEST))
     invariants.free_invariant_states(proto.graph)
     scan.make_scans(proto)
-    records.sort(proto)
     # Standard operators for group and instance normalization want the channels first.
     over_axes = {name for name, operator in OPERATORS.items() if "axes" in operator.attributes}
     layout.make_axes_trailing(proto, OPERATORS if lowering == "custom" else over_axes)
@@ -247,7 +246,6 @@ class Hook:
         ]
         others = self._unknown_layers(model, {record.name for record in found})
         records.write(model, (*found, *others))
-        records.sort(model)
 
     def _name_nodes(self, model: onnx.ModelProto) -> list[tuple[_Call, str]]:
         """The calls that became nodes, in the order of the graph, with the nodes' names."""

@@ -29,3 +29,6 @@ INPUT_BYTES = 4 * 2**30
 
 ROUNDS = 1_000_000
 """Turns of each competitor of a benchmark."""
+
+RECORD_CHARACTERS = 16 * 2**20
+"""Text of the layer records that a model's nodes carry; those beyond it stay with the model."""

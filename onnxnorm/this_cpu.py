@@ -15,7 +15,7 @@ import onnxruntime
 
 from onnxnorm import cpu_kind, modelfile
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import cpu_target, functions
+from onnxnorm.graph import cpu_target, functions, records
 from onnxnorm.graph.blocked import take_out_reorders
 from onnxnorm.graph.fusion.shapes import Shapes
 from onnxnorm.graph.nodes import all_graphs, keep_only
@@ -53,6 +53,7 @@ def for_this_cpu(
     used = {node.domain for graph in all_graphs(written.graph) for node in graph.node}
     keep_only(written.opset_import, lambda opset: opset.domain in used | {""})
     functions.complete(written)
+    records.carry_over(written, model)
     cpu_target.write(written, target)
     return written, norms
 

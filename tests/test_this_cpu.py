@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from onnx import numpy_helper
 
 import onnxnorm
 from onnxnorm import cpu_kind, modelfile, provider_choice
-from onnxnorm.graph import cpu_target
+from onnxnorm.graph import cpu_target, records
 from onnxnorm.graph.cpu_target import CpuTarget
 from onnxnorm.graph.nodes import all_graphs, attributes_of
+from onnxnorm.graph.records import LayerRecord
 from tests.graph.fusion.evaluation import evaluate
 
 BLOCK = cpu_kind.here().channel_block
@@ -100,6 +102,15 @@ def checked(model: onnx.ModelProto, **sizes: int) -> onnx.ModelProto:
             else:
                 assert y.size == 0
     return result
+
+
+def test_layer_records_stay_though_onnxruntime_drops_those_of_nodes() -> None:
+    model = network(f"c = {CONV} (x, w3)\n [n] n = {gn(4)} (c, s, b)\n y = {CONV} (n, w)")
+    record = LayerRecord("norm", "keras.Norm", None, "custom", ("n",))
+    records.write(model, [record])
+    optimized = onnxnorm.optimize(model, this_cpu=True)
+    assert "blocked GroupNormalization" in operators(optimized)
+    assert [replace(found, not_fused=()) for found in records.read(optimized)] == [record]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16, 32, 64])

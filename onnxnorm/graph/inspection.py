@@ -14,7 +14,7 @@ import onnx.shape_inference
 
 from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import cpu_target, records
+from onnxnorm.graph import cpu_target, other_tools, records, renamed
 from onnxnorm.graph.cpu_target import CpuTarget
 from onnxnorm.graph.functions import computes
 from onnxnorm.graph.nodes import all_graphs, attributes_of
@@ -130,6 +130,10 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
     else:
         model = arguments.path("inspect", "model", model, "an onnx.ModelProto")
         proto, name = load(model, weights=False), model
+    if proto is model and renamed.any_in(proto):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(model)
+    other_names = renamed.give_back(proto)
     checks.check(proto, name)
     nodes = _nodes(proto)
     try:
@@ -137,14 +141,18 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
     except ModelFileError as error:
         return Inspection((), nodes, (str(error),))
     names = {node.name for graph in all_graphs(proto.graph) for node in graph.node}
-    return Inspection(layers, nodes, tuple(_problems(layers, nodes, names)), cpu)
+    traces = other_tools.traces(proto, other_names, layers)
+    return Inspection(layers, nodes, (*_problems(layers, nodes, names), *traces), cpu)
 
 
 def _problems(
     layers: Sequence[LayerRecord], nodes: Sequence[NodeRecord], names: Set[str]
 ) -> Iterator[str]:
     if nodes and not layers:
-        yield "no layer records: the file was not converted by onnxnorm, or another tool took them"
+        yield (
+            "no layer records: the file was not converted by onnxnorm, or another tool took them, "
+            "as onnx.version_converter takes records and function bodies"
+        )
     by_name = {node.name: node for node in nodes}
     for layer in layers:
         gone = [name for name in layer.nodes if name not in names]

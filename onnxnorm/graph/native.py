@@ -34,7 +34,7 @@ def lower(model: onnx.ModelProto) -> onnx.ModelProto:
     became: dict[str, list[str]] = {}
     for graph in all_graphs(result.graph):
         _lower_graph(graph, types, opset, became)
-    records.note_lowered(result, became)
+    records.note_lowered(result, model, became)
     keep_only(result.functions, lambda entry: entry.domain != DOMAIN)
     keep_only(result.opset_import, lambda entry: entry.domain != DOMAIN)
     return result

@@ -110,7 +110,6 @@ def _into_instance_norm(node):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda node: setattr(node, "name", "renamed"), "has no node 'group'"),
         (_into_instance_norm, "node 'group' is onnxnorm"),
         (lambda node: setattr(node, "domain", ""), "node 'group' is ai.onnx.GroupNormalization"),
     ],
@@ -123,6 +122,19 @@ def test_records_at_odds_with_the_graph_are_told(norm_model, change, told):
     (problem,) = found.problems
     assert "layer 'group'" in problem
     assert told in problem
+
+
+def test_a_record_follows_its_renamed_node(norm_model):
+    records.write(norm_model, RECORDS)
+    norm_model.graph.node[0].name = "renamed"
+    found = inspect(norm_model)
+    assert (found.layers[0], found.problems) == (replace(RECORDS[0], nodes=("renamed",)), ())
+
+
+def test_records_of_nodes_that_are_gone_are_told(norm_model):
+    text = json.dumps([replace(RECORDS[0], nodes=("gone",)).to_dict()])
+    norm_model.metadata_props.add(key=records.METADATA_KEY, value=text)
+    assert "has no node 'gone'" in inspect(norm_model).problems[0]
 
 
 def test_command_prints_a_row_for_each_node_of_a_file_from_elsewhere(onnxnorm_cli, norm_file):

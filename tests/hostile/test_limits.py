@@ -20,9 +20,11 @@ from onnx import TensorProto, helper
 
 from onnxnorm import modelfile
 from onnxnorm.errors import ModelFileError, OnnxNormError, VerificationError
+from onnxnorm.graph import records
 from onnxnorm.graph.fusion import optimize
 from onnxnorm.graph.inspection import inspect
 from onnxnorm.graph.nodes import keep_only
+from onnxnorm.graph.records import LayerRecord
 from onnxnorm.parity.inputs import InputSpec, draw, named
 
 OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
@@ -414,11 +416,42 @@ def test_numbers_on_the_command_line(
 
 def test_records_by_the_thousand_are_read_once_each(tmp_path: Path) -> None:
     record = {"layer_class": "C", "spec": None, "lowering": "unused", "nodes": []}
-    records = [{"name": f"n{place}", **record} for place in range(12_000)]
+    layers = [{"name": f"n{place}", **record} for place in range(12_000)]
     model = model_of([helper.make_node("Relu", ["x"], ["y"])])
-    model.metadata_props.add(key="onnxnorm.layers", value=json.dumps(records))
+    model.metadata_props.add(key="onnxnorm.layers", value=json.dumps(layers))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert len(inspect(tmp_path / "m.onnx").layers) == 12_000
+
+
+def test_records_of_nodes_take_time_in_proportion(tmp_path: Path) -> None:
+    """Quadratic, these would take minutes: all nodes of one layer, and many entries of one node."""
+    count = 12_000
+    names = [f"n{place}" for place in range(count)]
+    model = model_of(
+        [
+            helper.make_node("Relu", [f"v{i}" if i else "x"], [f"v{i + 1}"], n)
+            for i, n in enumerate(names)
+        ]
+        + [helper.make_node("Identity", [f"v{count}"], ["y"])]
+    )
+    record = LayerRecord("layer", "C", None, "native", tuple(names), "", ((1,),) * count)
+    records.write(model, [record])
+    for place in range(100_000):
+        model.graph.node[0].metadata_props.add(key=f"k{place}", value="{}")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert path.stat().st_size < 10_000_000
+    assert inspect(path).layers == (record,)
+
+
+@pytest.mark.parametrize("value", [DEEP, '[{"a":' * 50_000, f'[{{"lowering": {DEEP}}}]'])
+def test_metadata_of_a_node(tmp_path: Path, value: str) -> None:
+    model = model_of([helper.make_node("Relu", ["x"], ["y"], "relu")])
+    model.graph.node[0].metadata_props.add(key=records.NODE_KEY, value=value)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    (problem,) = inspect(tmp_path / "m.onnx").problems
+    assert "node 'relu': the metadata 'onnxnorm.layer'" in problem
+    assert len(problem) < 1000
 
 
 def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
