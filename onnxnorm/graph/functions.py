@@ -9,7 +9,7 @@ import onnx
 
 from onnxnorm.graph.nodes import all_graphs, keep_only, subgraphs
 from onnxnorm.graph.renamed import operator_name
-from onnxnorm.opset import DOMAIN, RESIDUAL, operator_of, optimized_function
+from onnxnorm.opset import DOMAIN, OPERATOR_NAMES, RESIDUAL, operator_of, optimized_function
 
 # CastLike, and defaults of a function's attributes.
 _OLDEST_OPSET, _OLDEST_IR_VERSION = 15, 9
@@ -22,6 +22,16 @@ def bodies(model: onnx.ModelProto) -> dict[str, onnx.FunctionProto]:
     would come out in place of the operator's.
     """
     return {body.name: body for body in model.functions if _is_body(body)}
+
+
+def foreign_bodies(model: onnx.ModelProto) -> tuple[str, ...]:
+    """A line for each function with the name of an operator that does not compute it."""
+    return tuple(
+        f"the function {DOMAIN}::{function.name} is not the operator's body, so that the file may "
+        "compute something else where there is no native library; optimize replaces it"
+        for function in model.functions
+        if function.domain == DOMAIN and function.name in OPERATOR_NAMES and not _is_body(function)
+    )
 
 
 def _is_body(function: onnx.FunctionProto) -> bool:

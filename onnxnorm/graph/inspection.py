@@ -16,12 +16,12 @@ from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph import cpu_target, records
 from onnxnorm.graph.cpu_target import CpuTarget
-from onnxnorm.graph.functions import bodies, computes
+from onnxnorm.graph.functions import bodies, computes, foreign_bodies
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.modelfile import load
-from onnxnorm.opset import DOMAIN, OPERATOR_NAMES, RESIDUAL, checks
+from onnxnorm.opset import DOMAIN, RESIDUAL, checks
 
 Form = Literal["custom", "native"]
 Types = Mapping[str, onnx.TypeProto.Tensor]
@@ -137,7 +137,7 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
     except ModelFileError as error:
         return Inspection((), nodes, (str(error),))
     names = {node.name for graph in all_graphs(proto.graph) for node in graph.node}
-    problems = (*_problems(layers, nodes, names), *_foreign_bodies(proto))
+    problems = (*_problems(layers, nodes, names), *foreign_bodies(proto))
     return Inspection(layers, nodes, problems, cpu)
 
 
@@ -163,16 +163,6 @@ def _problems(
                     f"layer {layer.name!r}: node {found.name!r} is {found.domain or 'ai.onnx'}."
                     f"{found.operator}, the record says {DOMAIN}.{layer.spec.operator}"
                 )
-
-
-def _foreign_bodies(proto: onnx.ModelProto) -> Iterator[str]:
-    known = bodies(proto)
-    for body in proto.functions:
-        if body.domain == DOMAIN and body.name in OPERATOR_NAMES and body.name not in known:
-            yield (
-                f"the function {DOMAIN}::{body.name} is not the operator's body, so that the file "
-                "may compute something else where there is no native library; optimize replaces it"
-            )
 
 
 def _nodes(proto: onnx.ModelProto) -> tuple[NodeRecord, ...]:

@@ -12,6 +12,7 @@ import onnxnorm
 from onnxnorm.graph.functions import needs_library
 from onnxnorm.graph.renamed import operator_name
 from onnxnorm.opset import OPERATORS, function
+from onnxnorm.parity import engine
 from tests.graph.fusion.graphs import parsed
 
 NORMS = """
@@ -113,7 +114,10 @@ def test_a_body_that_is_not_the_operators_goes(made: Callable[[], onnx.FunctionP
     found = onnxnorm.inspect(before)
     assert not found.nodes[0].has_function
     assert "onnxnorm::LayerNormalization is not the operator's body" in found.problems[-1]
+    for source in (before, before.SerializeToString()):
+        assert "is not the operator's body" in engine.load(source, None).note
     after = onnxnorm.optimize(before)
+    assert engine.load(after, None).note == ""
     assert not needs_library(after)
     assert [operator_name(body) for body in after.functions] == ["LayerNormalization"]
     assert len(after.functions[0].node) > 1
