@@ -59,7 +59,7 @@ def needs_library(model: onnx.ModelProto) -> bool:
     functions = bodies(model)
     return not all(
         node.op_type in functions and computes(functions[node.op_type], node)
-        for node in _our_nodes(model)
+        for node in our_nodes(model)
     )
 
 
@@ -70,7 +70,7 @@ def complete(model: onnx.ModelProto) -> None:
     replaced, or removed where no function does; so is one that no node uses.
     """
     nodes = defaultdict(list)
-    for node in _our_nodes(model):
+    for node in our_nodes(model):
         nodes[node.op_type].append(node)
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     kept = {
@@ -105,7 +105,7 @@ def _spell_out(function: onnx.FunctionProto, node: onnx.NodeProto) -> None:
     node.attribute.extend(a for a in function.attribute_proto if a.name not in given)
 
 
-def _our_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+def our_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Those of the graph and in functions of other domains, subgraphs included."""
     for graph in all_graphs(model.graph):
         yield from (node for node in graph.node if node.domain == DOMAIN)

@@ -123,6 +123,20 @@ def test_a_body_that_is_not_the_operators_goes(made: Callable[[], onnx.FunctionP
     assert len(after.functions[0].node) > 1
 
 
+def test_a_body_that_only_another_function_calls_is_looked_at_too() -> None:
+    before = parsed("[norm] y = NORM (x, s, b)")
+    del before.functions[:]
+    imports = before.opset_import
+    outer = helper.make_function("f", "F", ["x", "s", "b"], ["y"], before.graph.node, imports)
+    before.functions.extend([outer, another()])
+    before.graph.node[0].op_type, before.graph.node[0].domain = "F", "f"
+    del before.graph.node[0].attribute[:]
+    before.opset_import.add(domain="f", version=1)
+    assert needs_library(before)
+    after = onnxnorm.optimize(before)
+    assert [operator_name(body) for body in after.functions] == [None, "LayerNormalization"]
+
+
 @pytest.mark.parametrize("opset", [13, 14])
 def test_operator_sets_without_castlike_have_no_bodies(opset: int) -> None:
     before = parsed("[norm] v = NORM (x, s, b)\n y = Relu (v)")
