@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import threading
@@ -47,6 +46,7 @@ from onnxnorm.graph import (
 )
 from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attributes
 from onnxnorm.graph.records import LayerRecord, Lowered
+from onnxnorm.json_text import json_text
 from onnxnorm.opset import DOMAIN, OPERATORS, VERSION, function
 from onnxnorm.tf_ops import HANDLERS, TABLE_HANDLERS
 from onnxnorm.weights import Weights, settle
@@ -98,7 +98,7 @@ class Conversion:
 
     def to_json(self) -> str:
         """The layer records as JSON."""
-        return json.dumps({"layers": [layer.to_dict() for layer in self.layers]}, indent=2)
+        return json_text({"layers": [layer.to_dict() for layer in self.layers]})
 
 
 def convert(

@@ -39,21 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows the program's name on the command line; default: ``sys.argv``.
 
-    Raises:
-        Exception: what went wrong, but only with ``--debug`` or ``ONNXNORM_DEBUG=1``; without,
-            one line on stderr tells of it.
+    One line on stderr tells of what goes wrong, a traceback with ``--debug`` or
+    ``ONNXNORM_DEBUG=1``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     unfit = streams.prepare()
     if unfit:
         streams.say(unfit)
         return 2
-    if arguments is None:
-        ended = supervised.wait_for_child(given)
-        if ended is not None:
-            return ended
     status = 0
     with _signals() as signals:
+        if arguments is None:
+            ended = supervised.wait_for_child(given)
+            if ended is not None:
+                return ended
         try:
             try:
                 signals.end()

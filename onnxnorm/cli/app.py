@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -61,6 +62,8 @@ def run(given: list[str], signals: Sequence[int]) -> int:
     Args:
         given: its name and arguments.
         signals: those that came meanwhile: then what went wrong is raised.
+
+    With ``--debug`` a traceback tells of what went wrong, and not a line.
     """
     # Taken out here, so that it may stand anywhere.
     if "--debug" in given:
@@ -71,9 +74,12 @@ def run(given: list[str], signals: Sequence[int]) -> int:
     except (BrokenPipeError, SystemExit):  # Typer makes the second of the first
         status = streams.READER_GONE
     except Exception as error:
-        if signals or terminal.debugging():
+        if signals:
             raise
-        terminal.complain(_explanation(error))
+        if terminal.debugging():
+            streams.complain("".join(traceback.format_exception(error)))
+        else:
+            terminal.complain(_explanation(error))
         status = 2
     return streams.finish(status)
 

@@ -40,7 +40,7 @@ def optimize(
     with terminal.working(f"optimizing {model}"):
         from onnxnorm.graph import cpu_target
         from onnxnorm.graph.functions import needs_library
-        from onnxnorm.graph.fusion import fuse
+        from onnxnorm.graph.fusion import fuse, has_nodes
 
         proto = modelfile.load(model)
         before = len(proto.graph.node)
@@ -66,7 +66,8 @@ def optimize(
         )
         return
     if not fusions:
-        terminal.show(f"{output}: no onnxnorm nodes, written as it is")
+        where = " outside functions" if has_nodes(proto) else ", written as it is"
+        terminal.show(f"{output}: no onnxnorm nodes{where}")
         return
     terminal.show_table(_COLUMNS, [_row(fusion) for fusion in fusions])
     summary = f"{before} nodes, now {after}"

@@ -36,7 +36,7 @@ def wait_for_child(arguments: Sequence[str]) -> int | None:
     """
     if not _is_needed(arguments):
         return None
-    # Signals between the fork and the handlers below wait for them.
+    # Signals between the fork and the handlers below wait for them; the child keeps the caller's.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     folder = tempfile.mkdtemp(prefix="onnxnorm-")
     sys.stdout.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import io
-import json
 import os
 import sys
 import unicodedata
@@ -19,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from onnxnorm.cli import streams
+from onnxnorm.json_text import json_text
 
 DEBUG_VARIABLE = "ONNXNORM_DEBUG"
 _WIDTH_OF_A_PIPE = 200
@@ -133,7 +133,7 @@ def _show_paragraph(columns: Sequence[str], row: Sequence[str]) -> None:
 
 def show_json(value: Any) -> None:
     """Prints JSON on stdout."""
-    print(json.dumps(value, indent=2))
+    print(json_text(value))
 
 
 @contextmanager

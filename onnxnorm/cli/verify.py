@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def verify(
     """
     from onnxnorm import files, modelfile
 
-    sizes = dict(map(_size, size or ()))
+    sizes = _sizes(size or ())
     for path in (model, onnx_model):
         if not files.exists(path):
             raise ModelFileError(f"{path}: no such file or directory")
@@ -67,6 +68,18 @@ def verify(
         return 0
     terminal.complain(f"{onnx_model} is not in parity with {model}")
     return _NOT_IN_PARITY
+
+
+def _sizes(texts: Sequence[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for text in texts:
+        name, number = _size(text)
+        if name in sizes:
+            raise typer.BadParameter(
+                f"{text!r}: the dimension has a size already", param_hint="'--size'"
+            )
+        sizes[name] = number
+    return sizes
 
 
 def _size(text: str) -> tuple[str, int]:

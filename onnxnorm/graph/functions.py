@@ -8,46 +8,81 @@ from collections.abc import Iterator
 import onnx
 
 from onnxnorm.graph.nodes import all_graphs, keep_only, subgraphs
-from onnxnorm.opset import DOMAIN, RESIDUAL, operator_of, optimized_function
+from onnxnorm.graph.renamed import operator_name
+from onnxnorm.opset import DOMAIN, OPERATOR_NAMES, RESIDUAL, operator_of, optimized_function
 
 # CastLike, and defaults of a function's attributes.
 _OLDEST_OPSET, _OLDEST_IR_VERSION = 15, 9
+
+
+def bodies(model: onnx.ModelProto) -> dict[str, onnx.FunctionProto]:
+    """The model's functions that compute the ``onnxnorm`` operator of their name, by this name.
+
+    One that another tool put there may compute anything: where there is no library, its numbers
+    would come out in place of the operator's.
+    """
+    return {body.name: body for body in model.functions if _is_body(body)}
+
+
+def foreign_bodies(model: onnx.ModelProto) -> tuple[str, ...]:
+    """A line for each function with the name of an operator that does not compute it."""
+    return tuple(
+        f"the function {DOMAIN}::{function.name} is not the operator's body, so that the file may "
+        "compute something else where there is no native library; optimize replaces it"
+        for function in model.functions
+        if function.domain == DOMAIN and function.name in OPERATOR_NAMES and not _is_body(function)
+    )
+
+
+def _is_body(function: onnx.FunctionProto) -> bool:
+    return (
+        function.domain == DOMAIN
+        and not _overload(function)
+        and operator_name(function) == function.name
+    )
+
+
+def _overload(message: onnx.FunctionProto | onnx.NodeProto) -> str:
+    return str(getattr(message, "overload", ""))  # since onnx 1.16
 
 
 def computes(function: onnx.FunctionProto, node: onnx.NodeProto) -> bool:
     """Whether the function takes every input and attribute that the node of its name gives."""
     declared = {*function.attribute, *(attribute.name for attribute in function.attribute_proto)}
     given = {attribute.name for attribute in node.attribute}
-    return len(node.input) <= len(function.input) and given <= declared
+    is_called = _overload(node) == _overload(function)
+    return is_called and len(node.input) <= len(function.input) and given <= declared
 
 
 def needs_library(model: onnx.ModelProto) -> bool:
     """Whether the model has a node of the ``onnxnorm`` domain that no function of it computes."""
-    functions = {f.name: f for f in model.functions if f.domain == DOMAIN}
+    functions = bodies(model)
     return not all(
         node.op_type in functions and computes(functions[node.op_type], node)
-        for node in _our_nodes(model)
+        for node in our_nodes(model)
     )
 
 
 def complete(model: onnx.ModelProto) -> None:
     """Gives the model the functions of the optimized form that its nodes need, in place.
 
-    A function that computes all nodes of its name stays, one that does not is replaced, or removed
-    where no function does; so is one that no node uses.
+    A function that computes the operator, and all nodes, of its name stays, one that does not is
+    replaced, or removed where no function does; so is one that no node uses.
     """
     nodes = defaultdict(list)
-    for node in _our_nodes(model):
+    for node in our_nodes(model):
         nodes[node.op_type].append(node)
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    kept = {
+        name
+        for name, body in bodies(model).items()
+        if name in nodes and _computes_all(body, nodes[name])
+    }
     keep_only(
         model.functions,
-        lambda function: (
-            function.domain != DOMAIN
-            or (function.name in nodes and _computes_all(function, nodes[function.name]))
-        ),
+        lambda body: body.domain != DOMAIN or (body.name in kept and not _overload(body)),
     )
-    for name in sorted(nodes.keys() - {f.name for f in model.functions if f.domain == DOMAIN}):
+    for name in sorted(nodes.keys() - kept):
         operator = operator_of(nodes[name][0])
         if operator is None or opset < _OLDEST_OPSET:
             continue
@@ -70,7 +105,7 @@ def _spell_out(function: onnx.FunctionProto, node: onnx.NodeProto) -> None:
     node.attribute.extend(a for a in function.attribute_proto if a.name not in given)
 
 
-def _our_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+def our_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Those of the graph and in functions of other domains, subgraphs included."""
     for graph in all_graphs(model.graph):
         yield from (node for node in graph.node if node.domain == DOMAIN)

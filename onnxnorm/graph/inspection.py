@@ -16,7 +16,7 @@ from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError
 from onnxnorm.graph import cpu_target, other_tools, records, renamed
 from onnxnorm.graph.cpu_target import CpuTarget
-from onnxnorm.graph.functions import computes
+from onnxnorm.graph.functions import bodies, computes, foreign_bodies
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.graph.skeleton import skeleton
@@ -142,7 +142,8 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
         return Inspection((), nodes, (str(error),))
     names = {node.name for graph in all_graphs(proto.graph) for node in graph.node}
     traces = other_tools.traces(proto, other_names, layers)
-    return Inspection(layers, nodes, (*_problems(layers, nodes, names), *traces), cpu)
+    problems = (*_problems(layers, nodes, names), *foreign_bodies(proto), *traces)
+    return Inspection(layers, nodes, problems, cpu)
 
 
 def _problems(
@@ -173,7 +174,10 @@ def _problems(
 
 
 def _nodes(proto: onnx.ModelProto) -> tuple[NodeRecord, ...]:
-    functions = {(function.domain, function.name): function for function in proto.functions}
+    functions = {
+        **{(body.domain, body.name): body for body in proto.functions if body.domain != DOMAIN},
+        **{(DOMAIN, name): body for name, body in bodies(proto).items()},
+    }
     in_graph = _records(_with_shapes(proto).graph, "graph", {}, functions)
     in_functions = (
         _record(node, f"function {function.domain}::{function.name}", {}, functions)

@@ -99,7 +99,8 @@ class LayerRecord:
             nodes=_texts(fields["nodes"]),
             reason=_text(fields.get("reason", "")),
             input_shapes=tuple(
-                tuple(_list(shape)) for shape in _list(fields.get("input_shapes", []))
+                tuple(map(_dimension, _list(shape)))
+                for shape in _list(fields.get("input_shapes", []))
             ),
             fused=_texts(fields.get("fused", [])),
             not_fused=_texts(fields.get("not_fused", [])),
@@ -386,6 +387,12 @@ def _is_of_model(entry: onnx.StringStringEntryProto) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ArgumentError(f"{arguments.shown(value)} in the place of a text in a record's fields")
+    return value
+
+
+def _dimension(value: Any) -> Dimension:
+    if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
+        raise ArgumentError(f"{arguments.shown(value)} in the place of a size in a record's fields")
     return value
 
 

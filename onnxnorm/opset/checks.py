@@ -6,12 +6,16 @@ its node has nor the version of the domain that the model imports.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import onnx
+import onnx.helper
 
 from onnxnorm.errors import ModelFileError
 from onnxnorm.opset import DOMAIN, VERSION, Operator, operator_of
+from onnxnorm.opset.activations import ACTIVATIONS
 
 
 class NodeError(ModelFileError):
@@ -28,7 +32,21 @@ _FUSED = {
     "activation_params": _Types.FLOATS,
     "residual_stage": _Types.STRING,
 }
-_STASH_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+#: Which values an attribute may have whatever the shape of X, and how that is said.
+_ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "axes": (bool, "at least one axis"),
+    "activation": (lambda name: name in ("", *ACTIVATIONS), ", ".join(ACTIVATIONS)),
+    "channel_block": (lambda size: size >= 0, "1 or more, with axis 1"),
+    "epsilon": (lambda value: 0 <= value < math.inf, "a finite number, 0 or more"),
+    "num_groups": (lambda count: count >= 1, "1 or more"),
+    "residual_stage": (lambda stage: stage in ("", "input", "output"), "input, output"),
+    "stash_type": (
+        lambda kind: kind in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE),
+        "1 (float32) or 11 (float64)",
+    ),
+    "subtract_mean": (lambda flag: flag in (0, 1), "0 or 1"),
+}
+_ANY: tuple[Callable[[Any], bool], str] = (lambda _: True, "")
 
 
 def check(model: onnx.ModelProto, source: str = "the model") -> None:
@@ -87,9 +105,21 @@ def _fault(node: onnx.NodeProto, operator: Operator) -> str | None:
         if attribute.type != accepted[attribute.name]:
             found, wanted = map(_type_name, (attribute.type, accepted[attribute.name]))
             return f"the attribute {attribute.name} is {found}; accepted: {wanted}"
-        is_value = attribute.name == "stash_type" and not attribute.ref_attr_name
-        if is_value and attribute.i not in _STASH_TYPES:
-            return f"stash_type is {attribute.i}; accepted: 1 (float32) or 11 (float64)"
+    # What a function refers to has its value where it is called.
+    referred = {attribute.name for attribute in node.attribute if attribute.ref_attr_name}
+    values = {
+        attribute.name: _value(attribute)
+        for attribute in node.attribute
+        if attribute.name not in referred
+    }
+    for name, value in values.items():
+        accepts, wanted = _ACCEPTED.get(name, _ANY)
+        if not accepts(value):
+            return f"{name} is {value!r}; accepted: {wanted}"
+    if not referred & {"activation", "activation_params"}:
+        fault = _fault_of_parameters(values)
+        if fault:
+            return fault
     given = list(node.input)
     for number, name in enumerate(_REQUIRED):
         if number >= len(given) or not given[number]:
@@ -102,6 +132,29 @@ def _fault(node: onnx.NodeProto, operator: Operator) -> str | None:
     if any(given[len(_INPUTS) :]):
         return f"has {len(given)} inputs; accepted: {', '.join(_INPUTS)}"
     return None
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _fault_of_parameters(values: Mapping[str, Any]) -> str | None:
+    """What is wrong with the parameters of the activation."""
+    name, given = values.get("activation", ""), list(values.get("activation_params", ()))
+    parameters = list(ACTIVATIONS[name].parameters) if name else []
+    # A side of Clip may be open.
+    accepts, numbers = (
+        (lambda number: not math.isnan(number), "no NaN")
+        if name == "Clip"
+        else (math.isfinite, "finite numbers")
+    )
+    if len(given) == len(parameters) and all(map(accepts, given)):
+        return None
+    wanted = f"[{', '.join(parameters)}], {numbers}"
+    if not name:
+        return f"activation_params is {given}, and there is no activation; accepted: both or none"
+    return f"activation_params is {given} for the activation {name}; accepted: {wanted}"
 
 
 def _attribute_types(defaults: Mapping[str, object]) -> dict[str, int]:

@@ -19,7 +19,8 @@ from onnxnorm.errors import (
     RuntimeLibraryError,
     VerificationError,
 )
-from onnxnorm.modelfile import check_before_runtime
+from onnxnorm.graph.functions import foreign_bodies
+from onnxnorm.modelfile import check_before_runtime, outline
 from onnxnorm.runtime_errors import one_line
 
 Array = npt.NDArray[Any]
@@ -61,13 +62,19 @@ def load(source: Source, providers: Sequence[Any] | None) -> Engine:
     name = Path(source).name if is_path else "model in memory"  # type: ignore[arg-type]
     try:
         session = runtime.InferenceSession(source, _silent(), providers)
-        return Engine(session, name, True, "")
+        return Engine(session, name, True, "; ".join(foreign_bodies(_model(source))))
     except RuntimeLibraryError as error:
         note = (
             "the native library did not take part, so any onnxnorm node ran as the function body "
             f"in the file ({error})"
         )
     return Engine(_plain_session(source, providers), name, False, note)
+
+
+def _model(source: Source) -> onnx.ModelProto:
+    if isinstance(source, onnx.ModelProto):
+        return source
+    return outline(source if isinstance(source, (str, os.PathLike)) else bytes(source))
 
 
 class RunError(VerificationError):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from onnxnorm.json_text import json_text
 from onnxnorm.parity.comparison import Criterion, OutputRecord
 
 _CRITERION = (
@@ -95,4 +95,4 @@ class Report:
             "notes": list(self.notes),
             "versions": dict(self.versions),
         }
-        return json.dumps(content, indent=2)
+        return json_text(content)

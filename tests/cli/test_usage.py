@@ -108,8 +108,10 @@ def test_a_fault_is_one_line_and_debug_shows_the_traceback(onnxnorm_cli, norm_fi
     assert len(outcome.err.splitlines()) == 1
     assert "KeyError" in outcome.err
     monkeypatch.setenv("ONNXNORM_DEBUG", "1")
-    with pytest.raises(KeyError):
-        cli.main(["inspect", str(norm_file)])
+    outcome = onnxnorm_cli("inspect", norm_file)
+    assert outcome.status == 2, "1 says: not in parity"
+    assert "Traceback" in outcome.err
+    assert "KeyError" in outcome.err
 
 
 def test_debug_may_stand_anywhere(onnxnorm_cli, monkeypatch):
@@ -142,6 +144,28 @@ def test_interrupts_while_it_imports(tmp_path, norm_file, module, handler, statu
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM.format(handler=handler)}"
     done = python("-c", code, "optimize", str(norm_file), "-o", str(tmp_path / "fast.onnx"))
     assert (done.returncode, done.stderr) == (status, told)
+
+
+# The signal waits in the child until it comes through.
+JUST_FORKED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+fork = os.fork
+def interrupted():
+    child = fork()
+    if not child:
+        os.kill(os.getpid(), signal.SIGINT)
+    return child
+os.fork = interrupted
+from onnxnorm.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no child without fork")
+def test_an_interrupt_of_the_child_that_has_just_begun():
+    done = python("-c", JUST_FORKED, "verify", "absent.h5", "absent.onnx")
+    assert (done.returncode, done.stderr) == (130, "onnxnorm: error: interrupted\n")
 
 
 def test_an_interrupt_that_an_import_made_something_else_of(tmp_path):

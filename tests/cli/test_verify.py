@@ -73,6 +73,12 @@ def test_sizes_are_named(onnxnorm_cli, pair):
         assert len(outcome.err.splitlines()) == 1
 
 
+def test_a_size_is_given_once(onnxnorm_cli, pair):
+    outcome = onnxnorm_cli("verify", *pair, "--size", "image:0=3", "--size", "image:0=4")
+    assert outcome.status == 2
+    assert "the dimension has a size already" in outcome.err
+
+
 def test_pickled_inputs_are_refused(onnxnorm_cli, pair, tmp_path):
     np.savez(tmp_path / "inputs.npz", image=np.array([{"any": "object"}], dtype=object))
     outcome = onnxnorm_cli("verify", *pair, "--inputs", tmp_path / "inputs.npz")

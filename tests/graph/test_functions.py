@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 import pytest
 from onnx import helper
 
 import onnxnorm
 from onnxnorm.graph.functions import needs_library
+from onnxnorm.graph.renamed import operator_name
 from onnxnorm.opset import OPERATORS, function
+from onnxnorm.parity import engine
 from tests.graph.fusion.graphs import parsed
 
 NORMS = """
@@ -78,6 +82,59 @@ def test_a_body_that_does_not_compute_its_nodes_goes() -> None:
     assert not after.functions
     assert needs_library(after)
     assert not onnxnorm.inspect(before).nodes[0].has_function
+
+
+def another() -> onnx.FunctionProto:
+    body = function(OPERATORS["LayerNormalization"], 18)
+    del body.node[:]
+    body.node.append(helper.make_node("Identity", ["X"], ["Y"]))
+    return body
+
+
+def with_a_changed_constant() -> onnx.FunctionProto:
+    body = function(OPERATORS["LayerNormalization"], 18)
+    constants = (a for node in body.node for a in node.attribute if a.name == "value_int")
+    next(constants).i += 1
+    return body
+
+
+def with_an_overload() -> onnx.FunctionProto:
+    body = function(OPERATORS["LayerNormalization"], 18)
+    body.overload = "other"
+    return body
+
+
+@pytest.mark.parametrize("made", [another, with_a_changed_constant, with_an_overload])
+def test_a_body_that_is_not_the_operators_goes(made: Callable[[], onnx.FunctionProto]) -> None:
+    """Its numbers would come out where there is no library, and the operator's where there is."""
+    before = parsed("[norm] y = NORM (x, s, b)")
+    del before.functions[:]
+    before.functions.append(made())
+    assert needs_library(before)
+    found = onnxnorm.inspect(before)
+    assert not found.nodes[0].has_function
+    assert "onnxnorm::LayerNormalization is not the operator's body" in found.problems[-1]
+    for source in (before, before.SerializeToString()):
+        assert "is not the operator's body" in engine.load(source, None).note
+    after = onnxnorm.optimize(before)
+    assert engine.load(after, None).note == ""
+    assert not needs_library(after)
+    assert [operator_name(body) for body in after.functions] == ["LayerNormalization"]
+    assert len(after.functions[0].node) > 1
+
+
+def test_a_body_that_only_another_function_calls_is_looked_at_too() -> None:
+    before = parsed("[norm] y = NORM (x, s, b)")
+    del before.functions[:]
+    imports = before.opset_import
+    outer = helper.make_function("f", "F", ["x", "s", "b"], ["y"], before.graph.node, imports)
+    before.functions.extend([outer, another()])
+    before.graph.node[0].op_type, before.graph.node[0].domain = "F", "f"
+    del before.graph.node[0].attribute[:]
+    before.opset_import.add(domain="f", version=1)
+    assert needs_library(before)
+    after = onnxnorm.optimize(before)
+    assert [operator_name(body) for body in after.functions] == [None, "LayerNormalization"]
 
 
 @pytest.mark.parametrize("opset", [13, 14])

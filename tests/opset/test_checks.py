@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,25 @@ FAULTS: dict[str, tuple[onnx.ModelProto, str]] = {
     "version 2": (versioned(2), "version 2 of the operator domain onnxnorm; accepted: 1"),
     "version 0": (versioned(0), "version 0"),
     "name": (node_model(LAYER, eps=1.0), "'eps'; accepted: axes, epsilon"),
+    "NaN": (node_model(LAYER, epsilon=math.nan), "epsilon is nan; accepted: a finite number"),
+    "infinite": (node_model(LAYER, epsilon=math.inf), "epsilon is inf; accepted"),
+    "negative": (node_model(LAYER, epsilon=-1.0), "epsilon is -1.0; accepted"),
+    "no group": (node_model(GROUP, num_groups=0), "num_groups is 0; accepted: 1 or more"),
+    "fewer groups": (node_model(GROUP, num_groups=-(2**63)), "num_groups is -"),
+    "block": (node_model(GROUP, channel_block=-8, axis=1), "channel_block is -8; accepted"),
+    "mean": (node_model(LAYER, subtract_mean=2), "subtract_mean is 2; accepted: 0 or 1"),
+    "activation": (node_model(LAYER, activation="relu"), "activation is 'relu'; accepted: Relu"),
+    "parameters": (
+        node_model(LAYER, activation="Elu", activation_params=[1.0, 2.0]),
+        "for the activation Elu; accepted: .alpha.",
+    ),
+    "no parameters": (node_model(LAYER, activation="Elu"), "for the activation Elu; accepted: "),
+    "no number": (
+        node_model(LAYER, activation="Clip", activation_params=[0.0, math.nan]),
+        "for the activation Clip; accepted: ",
+    ),
+    "no activation": (node_model(LAYER, activation_params=[1.0]), "there is no activation"),
+    "stage": (node_model(LAYER, residual_stage="middle"), "residual_stage is 'middle'; accepted"),
     "type": (node_model(LAYER, epsilon=1), "epsilon is INT; accepted: FLOAT"),
     "inside": (inner_node(), "'eps'"),
     "no scale": (with_inputs("X", "", "bias"), "the input scale is left out"),
