@@ -12,7 +12,7 @@ import onnx
 
 from onnxnorm import arguments
 from onnxnorm.errors import ArgumentError, ModelFileError
-from onnxnorm.graph.nodes import all_graphs, keep_only
+from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only
 from onnxnorm.opset import DOMAIN
 from onnxnorm.spec import NormSpec
 
@@ -38,6 +38,8 @@ class LayerRecord:
         reason: why it is folded, decomposed or unused; empty otherwise.
         input_shapes: shapes of the inputs that it normalizes, one for each call, None for an
             unknown size.
+        node_axes: axes that the nodes normalize, one tuple for each call, where the conversion may
+            have transposed the layer's input: ``spec`` has the layer's own axes.
         fused: what its nodes compute beside it, since `optimize` put it there.
         not_fused: what `optimize` found behind its nodes and had to leave there, and why.
     """
@@ -51,6 +53,7 @@ class LayerRecord:
     input_shapes: tuple[tuple[Dimension, ...], ...] = ()
     fused: tuple[str, ...] = ()
     not_fused: tuple[str, ...] = ()
+    node_axes: tuple[tuple[int, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The record in types that JSON knows."""
@@ -84,6 +87,10 @@ class LayerRecord:
             ),
             fused=_texts(fields.get("fused", [])),
             not_fused=_texts(fields.get("not_fused", [])),
+            node_axes=tuple(
+                arguments.integers(called, "node_axes", axes)
+                for axes in _list(fields.get("node_axes", []))
+            ),
         )
 
 
@@ -130,6 +137,19 @@ def sort(model: onnx.ModelProto) -> None:
         return min((order.get(node, math.inf) for node in record.nodes), default=math.inf)
 
     write(model, sorted(read(model), key=place))
+
+
+def note_axes(model: onnx.ModelProto) -> None:
+    """Notes in the model's records which axes their nodes of the ``onnxnorm`` domain normalize."""
+    axes: dict[str, tuple[int, ...]] = {}
+    for node in (n for graph in all_graphs(model.graph) for n in graph.node if n.domain == DOMAIN):
+        given = attributes_of(node)
+        axes[node.name] = tuple(sorted(given["axes"] if "axes" in given else [given["axis"]]))
+
+    def changed(record: LayerRecord) -> LayerRecord:
+        return replace(record, node_axes=tuple(axes[n] for n in record.nodes if n in axes))
+
+    _rewrite(model, changed)
 
 
 def note_lowered(model: onnx.ModelProto, became: Mapping[str, Sequence[str]]) -> None:
