@@ -140,6 +140,7 @@ def convert(
     float64.lower(proto, lambda operation: refusal.at_layer(operation, traced.layers))
     # The installed onnx checks what it knows.
     versions.raise_to(proto, min(opset, onnx.defs.onnx_opset_version()))
+    records.note_axes(proto)
     if lowering == "native":
         proto = native.lower(proto)
     _check_model(proto)

@@ -90,6 +90,9 @@ def test_table(name: str) -> None:
     if KERAS_2 and case.native:
         assert operators(native.model) == case.native
 
+    for converted in (custom.model, native.model, onnxnorm.optimize(custom.model)):
+        assert onnxnorm.inspect(converted).problems == ()
+
     for form, library in ((custom, False), (custom, True), (native, False)):
         for y, wanted in zip(run(form.model, inputs, library), expected, strict=True):
             np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-5)
