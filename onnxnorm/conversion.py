@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import onnx
 
-from onnxnorm import arguments, bfloat16, capture, concrete, loops, modelfile, refusal
+from onnxnorm import arguments, bfloat16, capture, concrete, loops, modelfile, refusal, standing
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
@@ -141,6 +141,7 @@ def convert(
     # The installed onnx checks what it knows.
     versions.raise_to(proto, min(opset, onnx.defs.onnx_opset_version()))
     records.note_axes(proto)
+    standing.note(proto, traced)
     if lowering == "native":
         proto = native.lower(proto)
     _check_model(proto)

@@ -186,7 +186,12 @@ def _input(record: LayerRecord, spec: NormSpec, place: Place) -> Iterator[Differ
     recorded = record.input_shapes
     if shape is None or len(recorded) < len(record.nodes) or "channel_block" in attributes_of(node):
         return
-    if not any(_transposed(shape, known) for known in recorded):
+    # Negative axes: moved out of a loop, a node normalizes the inputs of all steps at once.
+    all_steps = any(axis < 0 for axes in record.node_axes for axis in axes)
+    if not any(
+        _transposed(shape[-len(known) or None :] if all_steps else shape, known)
+        for known in recorded
+    ):
         yield Difference(
             *(node.name, "the input's shape", _listed(shape)),
             " or ".join(map(_listed, dict.fromkeys(recorded))),
