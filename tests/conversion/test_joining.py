@@ -43,15 +43,14 @@ def test_both_files_keep_their_records_and_their_numbers(lowering: Any, tmp_path
     )
     expected = [_seen(layer, "a_") for layer in first.layers if layer.nodes]
     of_second = [_seen(layer, "b_") for layer in second.layers if layer.nodes]
-    assert [_seen(layer) for layer in records.read(joined)][:-2] == expected + of_second
-    assert [layer.lowering for layer in records.read(joined)][-2:] == ["folded"] * 2
+    layers = records.read(joined)
+    assert [_seen(layer) for layer in layers if layer.nodes] == expected + of_second
+    assert len(layers) == len(first.layers) + len(second.layers)
 
     optimized = onnxnorm.optimize(joined)
     found = onnxnorm.inspect(optimized)
-    assert ([_seen(layer) for layer in found.layers][:-2], found.problems) == (
-        expected + of_second,
-        (),
-    )
+    assert [_seen(layer) for layer in found.layers if layer.nodes] == expected + of_second
+    assert found.problems == ()
     x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
     wanted = networks[1](networks[0](x)).numpy()
     for model in joined, optimized:
