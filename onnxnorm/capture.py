@@ -240,7 +240,9 @@ def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
             with replaced([(weight.holder, weight.attribute, tf.constant(weight.value))]):
                 return layer.layer(*args, **kwargs)
         if known.folded and not in_training:
-            return own_call(*args, **kwargs)
+            with _own_scope(tf, layer.name) as scope:
+                known.scopes.append(scope)
+                return own_call(*args, **kwargs)
         if known.formula is None:
             raise ConversionError(
                 f"layer {layer.name!r}: called with training=True it changes its weights in every "
@@ -280,6 +282,19 @@ def _call_while_traced(index: int, known: KnownLayer) -> Callable[..., Any]:
 
     not_converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(call)
     return stand_in(not_converted)
+
+
+def _own_scope(tf: Any, name: str) -> Any:
+    """A name scope for the operations of one call of a layer; Keras does not open one always.
+
+    Yields the scope's name. TimeDistributed, for one, calls ``call`` and not the layer.
+    """
+    current = (
+        tf.compat.v1.get_default_graph().get_name_scope() if not tf.executing_eagerly() else ""
+    )
+    if re.sub(r"_\d+$", "", current.rpartition("/")[2]) in (name, re.sub(r"_\d+$", "", name)):
+        return nullcontext(f"{current}/")
+    return tf.name_scope(re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_-") or "layer")
 
 
 def _unknown(layers: Sequence[Any]) -> list[KnownLayer]:

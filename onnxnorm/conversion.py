@@ -24,6 +24,7 @@ from onnxnorm import (
     loops,
     modelfile,
     refusal,
+    standing,
     tensor_lists,
 )
 from onnxnorm.errors import ConversionError, MissingDependencyError
@@ -150,6 +151,8 @@ def convert(
     float64.lower(proto, lambda operation: refusal.at_layer(operation, traced.layers))
     # The installed onnx checks what it knows.
     versions.raise_to(proto, min(opset, onnx.defs.onnx_opset_version()))
+    records.note_axes(proto)
+    standing.note(proto, traced)
     if lowering == "native":
         proto = native.lower(proto)
     _check_model(proto)

@@ -51,6 +51,7 @@ class KnownLayer:
         weight: gives the weight that a wrapper computes, or None where it stands as it is.
         measured: whether its class is unknown, so that its formula is to be found for each call.
         notes: why calls of it left no marker, noted while the model is traced.
+        scopes: name scopes of the operations of these calls, each with a slash behind it.
     """
 
     layer: Any
@@ -60,6 +61,7 @@ class KnownLayer:
     weight: Callable[[Any], Weight] | None = None
     measured: bool = False
     notes: list[str] = field(default_factory=list, compare=False)
+    scopes: list[str] = field(default_factory=list, compare=False)
 
     def fitted(self, input_shape: Shape) -> Fitted:
         """Its formula for an input of this shape.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections import ChainMap, Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -14,10 +15,11 @@ import onnx.shape_inference
 
 from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import cpu_target, other_tools, records, renamed
+from onnxnorm.graph import cpu_target, other_tools, recorded_and_found, records, renamed
 from onnxnorm.graph.cpu_target import CpuTarget
 from onnxnorm.graph.functions import bodies, computes, foreign_bodies
 from onnxnorm.graph.nodes import all_graphs, attributes_of
+from onnxnorm.graph.recorded_and_found import Place
 from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.graph.skeleton import skeleton
 from onnxnorm.modelfile import load
@@ -26,6 +28,8 @@ from onnxnorm.opset import DOMAIN, RESIDUAL, checks
 Form = Literal["custom", "native"]
 Types = Mapping[str, onnx.TypeProto.Tensor]
 Functions = Mapping[tuple[str, str], onnx.FunctionProto]
+
+_IN_FUNCTION = "function "
 
 NATIVE_OPERATORS = frozenset(
     {
@@ -87,8 +91,8 @@ class Inspection:
     """What an ONNX model tells of its normalization.
 
     Attributes:
-        layers: the layer records that the conversion left in the model; none in a model from
-            elsewhere.
+        layers: the layer records that the conversion left in the model, with the values of the
+            nodes where these are others; none in a model from elsewhere.
         nodes: its normalization nodes in the order of the graph, subgraphs included.
         problems: where the records are missing, unreadable or at odds with the graph.
         cpu: the one kind of CPU that it runs on; None where it runs on any.
@@ -135,58 +139,86 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
         proto.CopyFrom(model)
     other_names = renamed.give_back(proto)
     checks.check(proto, name)
-    nodes = _nodes(proto)
-    try:
-        layers, cpu = records.read(proto, name), cpu_target.read(proto, name)
-    except ModelFileError as error:
-        return Inspection((), nodes, (str(error),))
-    names = {node.name for graph in all_graphs(proto.graph) for node in graph.node}
-    traces = other_tools.traces(proto, other_names, layers)
-    problems = (*_problems(layers, nodes, names), *foreign_bodies(proto), *traces)
-    return Inspection(layers, nodes, problems, cpu)
-
-
-def _problems(
-    layers: Sequence[LayerRecord], nodes: Sequence[NodeRecord], names: Set[str]
-) -> Iterator[str]:
-    if nodes and not layers:
-        yield (
-            "no layer records: the file was not converted by onnxnorm, or another tool took them, "
-            "as onnx.version_converter takes records and function bodies"
-        )
-    by_name = {node.name: node for node in nodes}
-    for layer in layers:
-        gone = [name for name in layer.nodes if name not in names]
-        if gone:
-            yield (
-                f"layer {layer.name!r}: the graph has no node "
-                f"{' and no '.join(map(repr, gone))} any more; the file was changed since"
-            )
-        if layer.lowering != "custom" or layer.spec is None:
-            continue
-        for found in (by_name[name] for name in layer.nodes if name in by_name):
-            is_custom = found.domain == DOMAIN
-            if not is_custom or found.operator.removeprefix(RESIDUAL) != layer.spec.operator:
-                yield (
-                    f"layer {layer.name!r}: node {found.name!r} is {found.domain or 'ai.onnx'}."
-                    f"{found.operator}, the record says {DOMAIN}.{layer.spec.operator}"
-                )
-
-
-def _nodes(proto: onnx.ModelProto) -> tuple[NodeRecord, ...]:
     functions = {
         **{(body.domain, body.name): body for body in proto.functions if body.domain != DOMAIN},
         **{(DOMAIN, name): body for name, body in bodies(proto).items()},
     }
-    in_graph = _records(_with_shapes(proto).graph, "graph", {}, functions)
-    in_functions = (
-        _record(node, f"function {function.domain}::{function.name}", {}, functions)
-        for function in proto.functions
-        if function.domain != DOMAIN
-        for node in function.node
-        if _is_normalization(node)
+    places = tuple(_all_places(proto))
+    nodes = tuple(
+        _record(place, location, functions)
+        for place, location in places
+        if _is_normalization(place.node)
     )
-    return tuple(chain(in_graph, in_functions))
+    try:
+        layers, cpu = records.read(proto, name), cpu_target.read(proto, name)
+    except ModelFileError as error:
+        return Inspection((), nodes, (str(error),))
+    in_graph = [place for place, location in places if not location.startswith(_IN_FUNCTION)]
+    layers, problems = _compared(layers, nodes, in_graph)
+    traces = other_tools.traces(proto, other_names, layers)
+    problems = (*problems, *foreign_bodies(proto), *traces)
+    return Inspection(layers, nodes, problems, cpu)
+
+
+def _compared(
+    layers: Sequence[LayerRecord], nodes: Sequence[NodeRecord], places: Sequence[Place]
+) -> tuple[tuple[LayerRecord, ...], tuple[str, ...]]:
+    """The records with the values of the file, and the problems."""
+    if nodes and not layers:
+        problem = (
+            "no layer records: the file was not converted by onnxnorm, or another tool took them, "
+            "as onnx.version_converter takes records and function bodies"
+        )
+        return (), (problem,)
+    problems: list[str] = []
+    found_layers: list[LayerRecord] = []
+    named = {name for layer in layers for name in layer.nodes}
+    by_name: dict[str, list[Place]] = {}
+    for place in places:
+        if place.node.name in named:
+            by_name.setdefault(place.node.name, []).append(place)
+    for layer in layers:
+        own = [place for node in dict.fromkeys(layer.nodes) for place in by_name.get(node, ())]
+        found = recorded_and_found.differences(layer, own)
+        found_layers.append(recorded_and_found.as_found(layer, found))
+        told = [*_other_nodes(layer, by_name), *map(str, found)]
+        problems += (f"layer {layer.name!r}: {problem}" for problem in told)
+    return tuple(found_layers), tuple(problems)
+
+
+def _other_nodes(layer: LayerRecord, by_name: Mapping[str, Sequence[Place]]) -> Iterator[str]:
+    """Where the file has other nodes than the layer's record names."""
+    gone = [name for name in layer.nodes if name not in by_name]
+    if gone:
+        yield (
+            f"the graph has no node {' and no '.join(map(repr, gone))} any more; the file was "
+            "changed since"
+        )
+    for name, count in Counter(layer.nodes).items():
+        own = by_name.get(name, ())
+        if len(own) > count:
+            yield f"{len(own)} nodes are named {name!r} in the file, {count} in the record"
+        if layer.lowering != "custom" or layer.spec is None:
+            continue
+        for node in (place.node for place in own):
+            if node.domain != DOMAIN or node.op_type.removeprefix(RESIDUAL) != layer.spec.operator:
+                yield (
+                    f"node {name!r} is {node.domain or 'ai.onnx'}.{node.op_type}, the record says "
+                    f"{DOMAIN}.{layer.spec.operator}"
+                )
+
+
+def _all_places(proto: onnx.ModelProto) -> Iterator[tuple[Place, str]]:
+    """Every node with where it sits: in the graph, its subgraphs, and functions but our own."""
+    tensors = [tensor for graph in all_graphs(proto.graph) for tensor in graph.initializer]
+    times = Counter(tensor.name for tensor in tensors)
+    # Scopes can give different tensors one name: of these, what is known is what stays below.
+    constants = ChainMap({tensor.name: tensor for tensor in tensors if times[tensor.name] == 1})
+    yield from _places(_with_shapes(proto).graph, "graph", {}, constants)
+    for function in proto.functions:
+        if function.domain != DOMAIN:
+            where = f"{_IN_FUNCTION}{function.domain}::{function.name}"
+            yield from ((Place(node, None, None), where) for node in function.node)
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -196,17 +228,29 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
         return model  # what the file declares has to do
 
 
-def _records(
-    graph: onnx.GraphProto, location: str, outer_types: Types, functions: Functions
-) -> Iterator[NodeRecord]:
+def _places(
+    graph: onnx.GraphProto,
+    location: str,
+    outer_types: Types,
+    outer_constants: ChainMap[str, onnx.TensorProto],
+) -> Iterator[tuple[Place, str]]:
     types = {**outer_types, **_types(graph)}
+    own = {tensor.name: tensor for tensor in graph.initializer}
+    own |= {
+        node.output[0]: attribute.t
+        for node in graph.node
+        if node.op_type == "Constant" and node.output
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    constants = outer_constants.new_child(own) if own else outer_constants
     for node in graph.node:
-        if _is_normalization(node):
-            yield _record(node, location, types, functions)
+        tensor = types.get(node.input[0]) if node.input else None
+        yield Place(node, _dtype(tensor), _shape(tensor), constants), location
         for attribute in node.attribute:
             place = f"{location}/{node.name or node.op_type}.{attribute.name}"
             for inner in (attribute.g, *attribute.graphs):
-                yield from _records(inner, place, types, functions)
+                yield from _places(inner, place, types, constants)
 
 
 def _is_normalization(node: onnx.NodeProto) -> bool:
@@ -219,16 +263,16 @@ def _types(graph: onnx.GraphProto) -> Types:
     return {value.name: value.type.tensor_type for value in values}
 
 
-def _record(node: onnx.NodeProto, location: str, types: Types, functions: Functions) -> NodeRecord:
-    tensor = types.get(node.input[0]) if node.input else None
+def _record(place: Place, location: str, functions: Functions) -> NodeRecord:
+    node = place.node
     function = functions.get((node.domain, node.op_type))
     return NodeRecord(
         name=node.name,
         operator=node.op_type,
         domain=node.domain,
         location=location,
-        input_dtype=_dtype(tensor),
-        input_shape=_shape(tensor),
+        input_dtype=place.input_dtype,
+        input_shape=place.input_shape,
         attributes={name: _plain(value) for name, value in attributes_of(node).items()},
         form="custom" if node.domain == DOMAIN else "native",
         has_function=function is not None and computes(function, node),

@@ -19,8 +19,9 @@ import onnx
 
 from onnxnorm import arguments
 from onnxnorm.errors import ArgumentError, ModelFileError
-from onnxnorm.graph.nodes import all_graphs, keep_only
+from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only
 from onnxnorm.limits import RECORD_CHARACTERS
+from onnxnorm.opset import DOMAIN
 from onnxnorm.spec import NormSpec
 
 METADATA_KEY = "onnxnorm.layers"
@@ -32,7 +33,7 @@ NODE_KEY = "onnxnorm.layer"
 # The version of the file format that has metadata of nodes.
 _NODE_METADATA = 10
 # Fields with one value for each call, and with notes that can begin with a node's name.
-_OF_ONE_CALL, _NOTES = ("input_shapes",), ("fused", "not_fused")
+_OF_ONE_CALL, _NOTES = ("input_shapes", "node_axes"), ("fused", "not_fused")
 # What each node of a layer has of its own.
 _OF_ONE_NODE: dict[str, Any] = dict.fromkeys(("nodes", *_OF_ONE_CALL, *_NOTES), ())
 
@@ -57,6 +58,8 @@ class LayerRecord:
         reason: why it is folded, decomposed or unused; empty otherwise.
         input_shapes: shapes of the inputs that it normalizes, one for each call, None for an
             unknown size.
+        node_axes: axes that the nodes normalize, one tuple for each call, where the conversion may
+            have transposed the layer's input: ``spec`` has the layer's own axes.
         fused: what its nodes compute beside it, since `optimize` put it there.
         not_fused: what `optimize` found behind its nodes and had to leave there, and why.
     """
@@ -70,6 +73,7 @@ class LayerRecord:
     input_shapes: tuple[tuple[Dimension, ...], ...] = ()
     fused: tuple[str, ...] = ()
     not_fused: tuple[str, ...] = ()
+    node_axes: tuple[tuple[int, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The record in types that JSON knows."""
@@ -104,6 +108,10 @@ class LayerRecord:
             ),
             fused=_texts(fields.get("fused", [])),
             not_fused=_texts(fields.get("not_fused", [])),
+            node_axes=tuple(
+                arguments.integers(called, "node_axes", axes)
+                for axes in _list(fields.get("node_axes", []))
+            ),
         )
 
 
@@ -184,6 +192,19 @@ def write(model: onnx.ModelProto, records: Iterable[LayerRecord]) -> None:
 def carry_over(model: onnx.ModelProto, before: onnx.ModelProto) -> None:
     """Gives a model that ONNX Runtime rebuilt the records of the former, by the nodes' names."""
     _rewrite(model, before, lambda record: record)
+
+
+def note_axes(model: onnx.ModelProto) -> None:
+    """Notes in the model's records which axes their nodes of the ``onnxnorm`` domain normalize."""
+    axes: dict[str, tuple[int, ...]] = {}
+    for node in filter(lambda node: node.domain == DOMAIN, _all_nodes(model)):
+        given = attributes_of(node)
+        axes[node.name] = tuple(sorted(given["axes"] if "axes" in given else [given["axis"]]))
+
+    def changed(record: LayerRecord) -> LayerRecord:
+        return replace(record, node_axes=tuple(axes[n] for n in record.nodes if n in axes))
+
+    _rewrite(model, model, changed)
 
 
 def note_lowered(
