@@ -54,6 +54,7 @@ def for_this_cpu(
     keep_only(written.opset_import, lambda opset: opset.domain in used | {""})
     functions.complete(written)
     cpu_target.write(written, target)
+    written.producer_name, written.producer_version = model.producer_name, model.producer_version
     return written, norms
 
 
