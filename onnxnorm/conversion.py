@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import onnx
 
 from onnxnorm import arguments, bfloat16, capture, concrete, loops, modelfile, refusal, standing
+from onnxnorm.deterministic import name_functions, ordered_sets
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
@@ -340,6 +341,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
         _quiet("tensorflow"),
         refusal.failing_operations() as failing,
         weights.referenced(tf2onnx),
+        ordered_sets(tf2onnx),
     ):
         try:
             frozen = freeze(tf, tf2onnx.tf_loader, traced.model, function, inputs, outputs)
@@ -350,9 +352,9 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
                 arguments["custom_op_handlers"][op] = (handler, [op, frozen.tables])
             # The steps of process_tf_graph, with the weights made constants after the first one.
             tf2onnx.tfonnx.clear_functions()
-            tf2onnx.utils.INTERNAL_NAME = 1  # numbers in names count for this model alone
             with tf.Graph().as_default() as graph:
                 graph_def = concrete.with_lookup_shapes(tf, frozen.graph_def)
+                name_functions(graph_def)
                 tf.graph_util.import_graph_def(graph_def, name="")
                 main, functions = tf2onnx.tfonnx.graphs_from_tf(graph, inputs, outputs)
                 for part in (main, *functions):
