@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -27,6 +28,7 @@ from onnxnorm import (
     standing,
     tensor_lists,
 )
+from onnxnorm.deterministic import name_functions, ordered_sets
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
@@ -40,9 +42,11 @@ from onnxnorm.graph import (
     invariants,
     layout,
     native,
+    readable_names,
     records,
     rounding,
     scan,
+    source,
     versions,
 )
 from onnxnorm.graph.nodes import all_graphs, attributes_of, keep_only, set_attributes
@@ -151,6 +155,9 @@ def convert(
     float64.lower(proto, lambda operation: refusal.at_layer(operation, traced.layers))
     # The installed onnx checks what it knows.
     versions.raise_to(proto, min(opset, onnx.defs.onnx_opset_version()))
+    readable_names.name_values(proto)
+    readable_names.name_dimensions(proto)
+    source.write(proto, traced.model.name, _versions())
     records.note_axes(proto)
     standing.note(proto, traced)
     if lowering == "native":
@@ -343,6 +350,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
         _quiet("tensorflow"),
         refusal.failing_operations() as failing,
         weights.referenced(tf2onnx),
+        ordered_sets(tf2onnx),
     ):
         try:
             frozen = freeze(tf, tf2onnx.tf_loader, traced.model, function, inputs, outputs)
@@ -362,6 +370,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
             tf2onnx.tfonnx.clear_functions()
             with tf.Graph().as_default() as graph:
                 graph_def = concrete.with_lookup_shapes(tf, frozen.graph_def)
+                name_functions(graph_def)
                 tf.graph_util.import_graph_def(graph_def, name="")
                 main, functions = tf2onnx.tfonnx.graphs_from_tf(graph, inputs, outputs)
                 for part in (main, *functions):
@@ -389,13 +398,20 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
             raise ConversionError(
                 f"model {traced.model.name!r}: {at}tf2onnx failed: {type(error).__name__}: {error}"
             ) from error
-        model: onnx.ModelProto = onnx_graph.make_model(traced.model.name)
+        model: onnx.ModelProto = onnx_graph.make_model("", graph_name=traced.model.name)
     settle(model)
     if has_bfloat16(tf, function):
         weights.attach(model)
         rounding.store_bfloat16(model, bfloat16.MARK_OP, _of_bfloat16(tf, function, renamed))
     weights.attach(model, _read_by_passes(model))
     return model, weights
+
+
+def _versions() -> dict[str, str]:
+    tf = capture.tensorflow()
+    keras = sys.modules[tf.keras.Model.__module__.partition(".")[0]]
+    found = {"keras": keras, "tensorflow": tf, "tf2onnx": import_tf2onnx()}
+    return {name: str(module.__version__) for name, module in found.items()}
 
 
 def _read_by_passes(model: onnx.ModelProto) -> set[str]:

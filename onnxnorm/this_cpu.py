@@ -55,6 +55,7 @@ def for_this_cpu(
     functions.complete(written)
     records.carry_over(written, model)
     cpu_target.write(written, target)
+    written.producer_name, written.producer_version = model.producer_name, model.producer_version
     return written, norms
 
 

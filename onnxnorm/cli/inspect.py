@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,8 @@ def inspect(
         terminal.show_table(_COLUMNS, [_row(node) for node in found.other_nodes])
     for problem in found.problems:
         terminal.show(f"note: {problem}")
+    for source in found.source:
+        terminal.show(f"from {_source(source)}")
     terminal.show(f"{model}: {_summary(found)}")
 
 
@@ -46,6 +49,12 @@ def _summary(found: Inspection) -> str:
         return f"{counts}, for {found.cpu} only"
     whole = all(node.has_function for node in custom)
     return f"{counts}, {'with function bodies' if whole else 'which need the onnxnorm library'}"
+
+
+def _source(source: Mapping[str, str]) -> str:
+    """The model's name, and the versions of the programs."""
+    versions = [f"{name} {version}" for name, version in source.items() if name != "model"]
+    return f"model {source.get('model', '')!r}: {', '.join(versions)}"
 
 
 def _row(node: NodeRecord) -> tuple[str, ...]:

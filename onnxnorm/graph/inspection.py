@@ -15,13 +15,14 @@ import onnx.shape_inference
 
 from onnxnorm import arguments
 from onnxnorm.errors import ModelFileError
-from onnxnorm.graph import cpu_target, other_tools, recorded_and_found, records, renamed
+from onnxnorm.graph import cpu_target, other_tools, recorded_and_found, records, renamed, source
 from onnxnorm.graph.cpu_target import CpuTarget
 from onnxnorm.graph.functions import bodies, computes, foreign_bodies
 from onnxnorm.graph.nodes import all_graphs, attributes_of
 from onnxnorm.graph.recorded_and_found import Place
 from onnxnorm.graph.records import Dimension, LayerRecord
 from onnxnorm.graph.skeleton import skeleton
+from onnxnorm.graph.source import Source
 from onnxnorm.modelfile import load
 from onnxnorm.opset import DOMAIN, RESIDUAL, checks
 
@@ -96,12 +97,15 @@ class Inspection:
         nodes: its normalization nodes in the order of the graph, subgraphs included.
         problems: where the records are missing, unreadable or at odds with the graph.
         cpu: the one kind of CPU that it runs on; None where it runs on any.
+        source: the model that it was converted from and the versions of the programs that did,
+            several of merged files; none of a file from elsewhere.
     """
 
     layers: tuple[LayerRecord, ...]
     nodes: tuple[NodeRecord, ...]
     problems: tuple[str, ...]
     cpu: CpuTarget | None = None
+    source: tuple[Source, ...] = ()
 
     @property
     def other_nodes(self) -> tuple[NodeRecord, ...]:
@@ -116,6 +120,7 @@ class Inspection:
             "nodes": [node.to_dict() for node in self.nodes],
             "problems": list(self.problems),
             "cpu": self.cpu and asdict(self.cpu),
+            "source": [dict(source) for source in self.source],
         }
 
 
@@ -152,12 +157,12 @@ def inspect(model: str | os.PathLike[str] | onnx.ModelProto) -> Inspection:
     try:
         layers, cpu = records.read(proto, name), cpu_target.read(proto, name)
     except ModelFileError as error:
-        return Inspection((), nodes, (str(error),))
+        return Inspection((), nodes, (str(error),), source=source.read(proto))
     in_graph = [place for place, location in places if not location.startswith(_IN_FUNCTION)]
     layers, problems = _compared(layers, nodes, in_graph)
     traces = other_tools.traces(proto, other_names, layers)
     problems = (*problems, *foreign_bodies(proto), *traces)
-    return Inspection(layers, nodes, problems, cpu)
+    return Inspection(layers, nodes, problems, cpu, source.read(proto))
 
 
 def _compared(

@@ -30,6 +30,7 @@ def reference(
 
 OPERATOR = Operator(
     name="FilterResponseNormalization",
+    doc=("Statistics over axes, the image:\nY = X / sqrt(mean(X^2) + epsilon) * scale + bias."),
     attributes={"axes": [1, 2], "epsilon": 1e-6, "stash_type": 1},
     body=rms_normalization.BODY,
     reference=reference,

@@ -22,9 +22,8 @@ def function(operator: Operator, opset: int) -> onnx.FunctionProto:
 
     One function serves every node of the operator: attributes reach the body by reference.
     """
-    return _parsed(
-        operator.name, operator.attributes, _INPUTS, f"{operator.body}{_result('Y_stash')}", opset
-    )
+    body = f"{operator.body}{_result('Y_stash')}"
+    return _parsed(operator.name, operator.attributes, _INPUTS, body, opset, operator.doc)
 
 
 def optimized_function(operator: Operator, opset: int, has_residual: bool) -> onnx.FunctionProto:
@@ -35,24 +34,29 @@ def optimized_function(operator: Operator, opset: int, has_residual: bool) -> on
     attributes = {**operator.attributes, "activation": "", "activation_params": ()}
     if not has_residual:
         body = f"{operator.body}{_activated('Y_stash')}"
-        return _parsed(operator.name, attributes, _INPUTS, body, opset)
+        doc = f"{operator.doc}\nY = activation(Y) where the attribute is given."
+        return _parsed(operator.name, attributes, _INPUTS, body, opset, doc)
     return _parsed(
         f"{RESIDUAL}{operator.name}",
         {**attributes, "residual_stage": "output"},
         (*_INPUTS, "residual"),
         f"{_with_residual(operator.body)}{_activated('Y_added')}",
         opset,
+        f"{operator.doc}\nThe residual is added to X (residual_stage = input) or to Y (output), "
+        "then Y = activation(Y) where the attribute is given.",
     )
 
 
 def _parsed(
-    name: str, attributes: Mapping[str, Any], inputs: Iterable[str], body: str, opset: int
+    name: str, attributes: Mapping[str, Any], inputs: Iterable[str], body: str, opset: int, doc: str
 ) -> onnx.FunctionProto:
     declared = ", ".join(_declared(*attribute) for attribute in attributes.items())
-    return onnx.parser.parse_function(
+    function = onnx.parser.parse_function(
         f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n'
         f"{name} <{declared}> ({', '.join(inputs)}) => (Y)\n{{{body}}}"
     )
+    function.doc_string = doc
+    return function
 
 
 def _declared(name: str, default: Any) -> str:

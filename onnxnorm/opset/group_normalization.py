@@ -170,6 +170,10 @@ def _lower(site: Site) -> str:
 
 OPERATOR = Operator(
     name="GroupNormalization",
+    doc=(
+        "Statistics over each group of channels of each sample:\n"
+        "Y = (X - mean) / sqrt(variance + epsilon) * scale + bias, scale and bias of shape (C)."
+    ),
     attributes={"axis": 1, "num_groups": None, "epsilon": 1e-5, "stash_type": 1},
     body=body(
         "groups_scalar = Constant <value_int: int = @num_groups> ()\n"

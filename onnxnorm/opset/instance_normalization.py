@@ -53,6 +53,10 @@ def _lower(site: Site) -> str:
 
 OPERATOR = Operator(
     name="InstanceNormalization",
+    doc=(
+        "Statistics over each channel of each sample:\n"
+        "Y = (X - mean) / sqrt(variance + epsilon) * scale + bias, scale and bias of shape (C)."
+    ),
     attributes={"axis": 1, "epsilon": 1e-5, "stash_type": 1},
     body=group_normalization.body("groups = Identity (channels)"),
     reference=reference,

@@ -77,6 +77,11 @@ def _lower(site: Site) -> str:
 
 OPERATOR = Operator(
     name="LayerNormalization",
+    doc=(
+        "Statistics over axes:\n"
+        "Y = (X - mean) / sqrt(variance + epsilon) * scale + bias, "
+        "X in place of X - mean where subtract_mean is 0."
+    ),
     attributes={"axes": [-1], "epsilon": 1e-5, "subtract_mean": 1, "stash_type": 1},
     body=_BODY,
     reference=reference,

@@ -51,6 +51,7 @@ class Operator:
 
     Attributes:
         name: operator name in the ``onnxnorm`` domain.
+        doc: what it computes, with the formula, in two lines.
         attributes: every attribute with its default, None where the caller must give it.
         body: the operator in standard ONNX operators: statements from ``X, scale, bias`` to
             ``Y_stash``, which is of the type ``stash_type``, valid from opset 13 on.
@@ -64,6 +65,7 @@ class Operator:
     """
 
     name: str
+    doc: str
     attributes: Mapping[str, Any]
     body: str
     reference: Callable[..., Array]

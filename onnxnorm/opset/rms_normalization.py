@@ -71,6 +71,7 @@ def lower(site: Site) -> str:
 
 OPERATOR = Operator(
     name="RMSNormalization",
+    doc=("Statistics over axes:\nY = X / sqrt(mean(X^2) + epsilon) * scale + bias."),
     attributes={"axes": [-1], "epsilon": 1e-6, "stash_type": 1},
     body=BODY,
     reference=reference,

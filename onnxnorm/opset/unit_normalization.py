@@ -54,6 +54,7 @@ def _lower(site: Site) -> str:
 
 OPERATOR = Operator(
     name="UnitNormalization",
+    doc=("Statistics over axes:\nY = X / sqrt(max(sum(X^2), epsilon)) * scale + bias."),
     attributes={"axes": [-1], "epsilon": 1e-12, "stash_type": 1},
     body=_BODY,
     reference=reference,
