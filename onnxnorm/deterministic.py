@@ -33,6 +33,11 @@ class OrderedSet(MutableSet[Any]):
     def __repr__(self) -> str:
         return f"OrderedSet({list(self)!r})"
 
+    def __and__(self, other: Iterable[Any]) -> OrderedSet:
+        return self.intersection(other)
+
+    __rand__ = __and__
+
     def add(self, element: Any) -> None:
         """Adds an element at the end, if it is not there."""
         self._elements[element] = None
@@ -58,11 +63,13 @@ class OrderedSet(MutableSet[Any]):
 
     def difference(self, *others: Iterable[Any]) -> OrderedSet:
         """The elements of this set that are in no other."""
-        return OrderedSet(e for e in self if not any(e in set(other) for other in others))
+        away = set().union(*others)
+        return OrderedSet(element for element in self if element not in away)
 
     def intersection(self, *others: Iterable[Any]) -> OrderedSet:
         """The elements of this set that are in every other."""
-        return OrderedSet(e for e in self if all(e in set(other) for other in others))
+        kept = set(self).intersection(*others)
+        return OrderedSet(element for element in self if element in kept)
 
     def issubset(self, other: Iterable[Any]) -> bool:
         """Whether every element is in the other."""

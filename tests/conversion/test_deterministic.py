@@ -35,7 +35,7 @@ print(hashlib.sha256(model.SerializeToString()).hexdigest())
 """
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("name", [name for name in _NAMES if name in CASES])
 def test_two_conversions_are_equal(name: str) -> None:
     model = CASES[name].model()
     first, second = (onnxnorm.convert(model).model for _ in range(2))
