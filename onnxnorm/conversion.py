@@ -247,6 +247,7 @@ class Hook:
         others = self._unknown_layers(model, {record.name for record in found})
         records.write(model, (*found, *others))
         records.sort(model)
+        records.note_axes(model)
 
     def _name_nodes(self, model: onnx.ModelProto) -> list[tuple[_Call, str]]:
         """The calls that became nodes, in the order of the graph, with the nodes' names."""
