@@ -28,7 +28,6 @@ from onnxnorm import (
     standing,
     tensor_lists,
 )
-from onnxnorm.deterministic import name_functions, ordered_sets
 from onnxnorm.errors import ConversionError, MissingDependencyError
 from onnxnorm.frameworks import KnownLayer
 from onnxnorm.frameworks.formula import class_path
@@ -256,6 +255,7 @@ class Hook:
         ]
         others = self._unknown_layers(model, {record.name for record in found})
         records.write(model, (*found, *others))
+        records.note_axes(model)
 
     def _name_nodes(self, model: onnx.ModelProto) -> list[tuple[_Call, str]]:
         """The calls that became nodes, in the order of the graph, with the nodes' names."""
@@ -350,7 +350,6 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
         _quiet("tensorflow"),
         refusal.failing_operations() as failing,
         weights.referenced(tf2onnx),
-        ordered_sets(tf2onnx),
     ):
         try:
             frozen = freeze(tf, tf2onnx.tf_loader, traced.model, function, inputs, outputs)
@@ -370,7 +369,6 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
             tf2onnx.tfonnx.clear_functions()
             with tf.Graph().as_default() as graph:
                 graph_def = concrete.with_lookup_shapes(tf, frozen.graph_def)
-                name_functions(graph_def)
                 tf.graph_util.import_graph_def(graph_def, name="")
                 main, functions = tf2onnx.tfonnx.graphs_from_tf(graph, inputs, outputs)
                 for part in (main, *functions):

@@ -175,7 +175,7 @@ def _in_another_domain(model: onnx.ModelProto) -> onnx.ModelProto:
     [
         (_prefixed, "onnxnorm::p_GroupNormalization; sessions and optimize give them"),
         (_in_another_domain, "elsewhere::GroupNormalization; optimize gives them"),
-        (_with_another_body, "something else than onnxnorm does: onnxnorm::GroupNormalization"),
+        (_with_another_body, "onnxnorm::GroupNormalization is not the operator's body"),
         (_without_import, "does not import it"),
         (_raised, "no layer record of node 'group', 'group_1': another tool took it"),
     ],
