@@ -42,17 +42,19 @@ def give_back(model: onnx.ModelProto) -> tuple[str, ...]:
 
     ``onnx.compose.merge_models`` with prefixes, for one, makes ``a_GroupNormalization`` of
     ``GroupNormalization``, which the native library does not know. Functions that are the same
-    then become one. A function stays as it is where another body has its name already.
+    then become one. A function stays as it is where no node calls it, or where another body has its
+    name already.
 
     Returns:
         the former names of the functions, as ``domain::name``.
     """
     bodies = [(body, name) for body in model.functions if (name := operator_name(body))]
     taken = {f.name for f in model.functions if f.domain == DOMAIN and operator_name(f) != f.name}
+    called = {(node.domain, node.op_type, _overload(node)) for node in _all_nodes(model)}
     became = {
         _identity(body): name
         for body, name in bodies
-        if name not in taken and _identity(body) != (DOMAIN, name, "")
+        if name not in taken and _identity(body) in called - {(DOMAIN, name, "")}
     }
     if not became:
         return ()
