@@ -54,12 +54,12 @@ __global__ void __launch_bounds__(strided_threads)
   const T* const biases = static_cast<const T*>(problem.bias);
   for (int64_t group = blockIdx.x; group < groups; group += gridDim.x) {
     const Position corner = moved({}, axes, false, group);
-    const bool centered = about_mean(problem);
-    Moments<C> moments{centered ? widen(input<T, 1>(problem, corner.x).values[0]) : C(0), C(0), C(0), C(0)};
+    const C first = widen(input<T, 1>(problem, corner.x).values[0]);
+    Moments<C> moments{about_mean(problem) ? first : C(0), C(0), C(0), C(0)};
     for (int64_t e = threadIdx.x; e < depth; e += strided_threads) {
       moments.count += 1;
       const C value = widen(input<T, 1>(problem, moved(corner, axes, true, e).x).values[0]);
-      add(moments, value, ratio(C(1), moments.count), centered);
+      add(moments, value, ratio(C(1), moments.count), about_mean(problem));
     }
     moments = merged_lanes(moments);
     __syncthreads();  // the parts of the group before are read
