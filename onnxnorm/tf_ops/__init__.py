@@ -20,6 +20,7 @@ from onnxnorm.tf_ops import (
     equal,
     erfc,
     expm1,
+    extract_image_patches,
     fused_batch_norm,
     lookup_table_find,
     resize,
@@ -27,6 +28,7 @@ from onnxnorm.tf_ops import (
     select,
     separable_resize,
     sparse_mat_mul,
+    split_v,
 )
 
 Handler = Callable[[Any, Any, str, Any], None]
@@ -41,12 +43,14 @@ _MODULES = (
     equal,
     erfc,
     expm1,
+    extract_image_patches,
     fused_batch_norm,
     resize,
     rfft,
     select,
     separable_resize,
     sparse_mat_mul,
+    split_v,
 )
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType(
