@@ -354,6 +354,7 @@ def make_socket(path: Path) -> None:
 def test_neither_file_nor_directory(make: Any, name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
+    (path.parent / "saved_model.pb").touch()
     make(path)
     with pytest.raises(ModelFileError, match="neither a regular file nor a directory"):
         load(tmp_path / Path(name).parts[0])
