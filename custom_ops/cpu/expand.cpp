@@ -33,6 +33,8 @@ void expand_axes(const Axis* axis, const Axis* end, const char* from, char* to, 
 
 void expand(const void* from, const std::vector<int64_t>& from_shape, const std::vector<int64_t>& to_shape,
             int64_t element_size, void* to) {
+  // The other extents of an empty tensor can have any product.
+  if (std::find(to_shape.begin(), to_shape.end(), 0) != to_shape.end()) return;
   std::vector<Axis> axes(to_shape.size());
   int64_t from_step = element_size, to_step = element_size;
   for (size_t back = 1; back <= axes.size(); ++back) {
@@ -42,7 +44,6 @@ void expand(const void* from, const std::vector<int64_t>& from_shape, const std:
     from_step *= from_extent;
     to_step *= to_extent;
   }
-  if (to_step == 0) return;
   expand_axes(axes.data(), axes.data() + axes.size(), static_cast<const char*>(from), static_cast<char*>(to),
               element_size);
 }

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cpu/expand.h"
 #include "cpu/isa.h"
 #include "cpu/normalize.h"
@@ -24,7 +26,8 @@ class SessionThreads final : public cpu::Executor {
 class Expanded {
  public:
   Expanded(const Tensor& tensor, const Shape& shape, Element element) : data_(tensor.data) {
-    if (!tensor.data || tensor.shape == shape) return;
+    const bool is_empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
+    if (!tensor.data || tensor.shape == shape || is_empty) return;
     int64_t bytes = element_size(element);
     for (const int64_t extent : shape) bytes *= extent;
     copy_.reset(new char[static_cast<size_t>(bytes)]);

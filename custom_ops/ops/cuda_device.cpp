@@ -1,5 +1,7 @@
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "cuda/normalize.h"
 #include "ops/device.h"
 
@@ -68,7 +70,8 @@ class CudaDevice final : public Device {
 
   Scratch expanded(OrtKernelContext& context, const Tensor& tensor, const Shape& shape, Element element,
                    void* stream) const {
-    if (!tensor.data || tensor.shape == shape) return scratch(context, 0);
+    const bool is_empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
+    if (!tensor.data || tensor.shape == shape || is_empty) return scratch(context, 0);
     int64_t bytes = element_size(element);
     for (const int64_t extent : shape) bytes *= extent;
     Scratch memory = scratch(context, bytes);
