@@ -270,7 +270,7 @@ def fuzz_native(session: nox.Session) -> None:
     """
     _require(session, *BUILDING)
     session.chdir(ROOT)
-    # The same inputs each time, so that what passed once passes again; for longer, others each time.
+    # The same inputs each time in CI: what passed once passes again.
     seconds = session.posargs[0] if session.posargs else "60"
     first = () if session.posargs else ("0",)
     if "clang" not in Path(os.environ.get("CXX", "")).name:

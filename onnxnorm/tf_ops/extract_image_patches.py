@@ -41,7 +41,7 @@ def convert(graph: Any, node: Any, name: str, args: Any) -> None:
         return make("Gather", make("Shape", tensor), constant([axis]))
 
     def positions(axis: int) -> tuple[str, str, str, str]:
-        """Places of the patches along an axis, (patches, size); how many; zeros before and after."""
+        """Places of patches along an axis, (patches, size); how many; zeros before and after."""
         stride, within = strides[axis], np.arange(kernel[axis]) * rates[axis]
         extent = int(within[-1]) + 1
         if shape[axis] >= 0:
