@@ -22,6 +22,7 @@ from onnxnorm import (
     capture,
     complex_numbers,
     concrete,
+    dilated_convolutions,
     loops,
     modelfile,
     refusal,
@@ -354,6 +355,7 @@ def _to_onnx(traced: capture.Trace, opset: int) -> tuple[onnx.ModelProto, Weight
         try:
             frozen = freeze(tf, tf2onnx.tf_loader, traced.model, function, inputs, outputs)
             refusal.check_traced(frozen.graph_def, outputs, traced)
+            dilated_convolutions.merge(tf, frozen.graph_def)
             tensor_lists.replace(tf, frozen.graph_def, [*inputs, *outputs])
             complex_numbers.in_real_parts(
                 tf,
