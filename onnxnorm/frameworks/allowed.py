@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-MAX_LAYERS = 20_000
+from onnxnorm.frameworks.bounds import MAX_LAYERS
 
 
 def _words(text: str) -> frozenset[str]:

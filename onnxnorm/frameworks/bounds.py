@@ -20,6 +20,7 @@ SLACK = 16 * 2**20  # bytes or elements that any file may have beyond that
 MAX_CONFIG = 64 * 2**20  # bytes of JSON
 MAX_DEPTH = 200  # of lists and dictionaries in JSON
 MAX_SECONDS = 60  # of CPU time to load a file, and one more for each megabyte of it
+MAX_LAYERS = 20_000
 MAX_OBJECTS = 200_000  # groups, data sets, attributes or archive members in one file
 
 
