@@ -20,6 +20,7 @@ def convert(graph: Any, node: Any, name: str, args: Any) -> None:
     X is (batch, height, width, channels), Y is (batch, rows, columns, patch height · patch width ·
     channels), a patch in the order of its rows, columns and channels.
     """
+    from onnx import TensorProto
     from tf2onnx import utils
 
     shape = graph.get_shape(node.input[0])
@@ -70,7 +71,11 @@ def convert(graph: Any, node: Any, name: str, args: Any) -> None:
     if padded:
         zero = constant([0])
         pads = make("Concat", zero, top, left, zero, zero, bottom, right, zero, axis=0)
+        # Of integers of 16 bits ONNX Runtime has no kernel of Pad.
+        narrow = dtypes[0] in (TensorProto.INT16, TensorProto.UINT16)
+        value = make("Cast", value, to=TensorProto.INT32) if narrow else value
         value = make("Pad", value, pads)
+        value = make("Cast", value, to=dtypes[0]) if narrow else value
     value = make("Gather", make("Gather", value, rows, axis=1), columns, axis=3)
     value = make("Transpose", value, perm=[0, 1, 3, 2, 4, 5])
     depth = constant([kernel[1] * kernel[2] * shape[3]])

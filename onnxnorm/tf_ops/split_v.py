@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxnorm.errors import ConversionError
+
 TF_OPS = ("SplitV",)
 
 
@@ -18,6 +20,11 @@ def convert(graph: Any, node: Any, name: str, args: Any) -> None:
     from tf2onnx import utils
 
     value, sizes, _ = node.input
+    if not node.inputs[2].is_const():
+        raise ConversionError(
+            f"TensorFlow operator SplitV ({name}) along a computed axis; a constant axis has an "
+            "ONNX form"
+        )
     axis = int(node.inputs[2].get_tensor_value())
     given = node.inputs[1].get_tensor_value(as_list=False) if node.inputs[1].is_const() else None
     shape, outputs = graph.get_shape(value), node.output

@@ -43,7 +43,7 @@ def test_patches(form: str, padding: str, static: bool) -> None:
         np.testing.assert_array_equal(found, patches(batch).numpy())
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64", "float64", "uint8"])
+@pytest.mark.parametrize("dtype", ["int16", "int32", "int64", "float64", "uint8", "uint16"])
 def test_every_value_stays_as_it_is(dtype: str) -> None:
     def patches(x: Any) -> Any:
         return tf.image.extract_patches(x, [1, 2, 2, 1], [1, 1, 1, 1], [1, 1, 1, 1], "SAME")

@@ -28,3 +28,13 @@ def test_split(static: bool, sizes: list[int], axis: int, opset: int) -> None:
     found = run(onnxnorm.convert(model, opset=opset).model, [x])
     for own, wanted in zip(found, tf.split(x, sizes, axis), strict=True):
         np.testing.assert_array_equal(own, 2 * wanted.numpy())
+
+
+def test_a_computed_axis_is_refused_by_its_layer() -> None:
+    def pieces(x: Any) -> Any:
+        axis = tf.cast(tf.reduce_max(x) * 0, tf.int32) + 1
+        return tf.raw_ops.SplitV(value=x, size_splits=[2, 4], axis=axis, num_split=2)[0] + 0.0
+
+    layer = tf.keras.layers.Lambda(pieces, output_shape=(2, 6), name="mine")
+    with pytest.raises(onnxnorm.ConversionError, match=r"layer 'mine': .*along a computed axis"):
+        onnxnorm.convert(functional((6, 6), layer))
