@@ -157,6 +157,12 @@ CASES: list[tuple[str, Callable[[Any], Any], npt.NDArray[Any]]] = [
     ("SelectV2", lambda x: tf.where(x > 0, x > 1, x < -1), normal(2, 5)),
     ("SparseMatMul", lambda x: tf.raw_ops.SparseMatMul(a=x, b=x, transpose_b=True), normal(3, 4)),
     ("SparseTensorDenseMatMul", sparse_product, normal(5, 4)),
+    ("SplitV", lambda x: tf.concat(tf.split(x, [2, -1, 1], -2)[::-1], 2), IMAGE),
+    (
+        "ExtractImagePatches",
+        lambda x: tf.image.extract_patches(x, [1, 2, 3, 1], [1, 3, 2, 1], [1, 2, 1, 1], "SAME"),
+        IMAGE,
+    ),
     ("LookupTableFindV2", table(["cat", "ü"], [4, 7], -1), WORDS),
     ("LookupTableFindV2", table([3, 9], ["a", "ü"], "?"), NUMBERS),
     ("LookupTableFindV2", table([3, 9], [1, 2], 0), NUMBERS),
