@@ -18,6 +18,7 @@ from onnxnorm.opset import DOMAIN
 from onnxnorm.tf_ops import refused
 
 _SHOWN = 5
+_LOOPS = ("While", "StatelessWhile")
 
 
 def check_layers(layers: Sequence[Any]) -> None:
@@ -87,7 +88,29 @@ def check_traced(graph_def: Any, outputs: Iterable[str], traced: capture.Trace) 
                 f"{at_layer(node.name, traced.layers)}TimeDistributed over an unknown number of "
                 "steps, which Keras 3 traces wrongly; give the model's input its number of steps"
             )
+        if node.op in _LOOPS and _keeps_state_in_a_list(graph_def, node):
+            raise ConversionError(
+                f"{at_layer(node.name, traced.layers)}the loop {node.name!r} keeps its state in an "
+                "element of a TensorArray, as keras.ops.scan does, which has no form in ONNX; "
+                "write the loop with keras.ops.while_loop, or as a recurrent layer"
+            )
     _refuse([(node.name, node.op) for node in nodes], traced, always=False)
+
+
+def _keeps_state_in_a_list(graph_def: Any, loop: Any) -> bool:
+    """Whether each turn of a loop reads and writes an element of a constant number of one list."""
+    body = loop.attr["body"].func.name
+    nodes = [n for f in graph_def.library.function if f.signature.name == body for n in f.node_def]
+    constants = {node.name for node in nodes if node.op == "Const"}
+
+    def lists(operator: str) -> set[str]:
+        return {
+            node.input[0]
+            for node in nodes
+            if node.op == operator and node.input[1].partition(":")[0] in constants
+        }
+
+    return bool(lists("TensorListGetItem") & lists("TensorListSetItem"))
 
 
 def check_converted(model: onnx.ModelProto, traced: capture.Trace) -> None:

@@ -88,5 +88,5 @@ def test_scan_of_keras_is_refused_by_its_layer() -> None:
         zeros = tf.zeros_like(x[:, 0])
         return tf.keras.ops.scan(lambda c, v: (c + v, c * v), zeros, tf.transpose(x))[1]
 
-    with pytest.raises(onnxnorm.ConversionError, match="layer 'applied'"):
+    with pytest.raises(onnxnorm.ConversionError, match="layer 'applied': the loop"):
         onnxnorm.convert(model(function))
