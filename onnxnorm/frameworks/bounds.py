@@ -20,6 +20,8 @@ SLACK = 16 * 2**20  # bytes or elements that any file may have beyond that
 MAX_CONFIG = 64 * 2**20  # bytes of JSON
 MAX_DEPTH = 200  # of lists and dictionaries in JSON
 MAX_SECONDS = 60  # of CPU time to load a file, and one more for each megabyte of it
+MAX_MEMORY = 8 * 2**30  # bytes of memory to load a file, and MEMORY_PER_BYTE for each byte of it
+MEMORY_PER_BYTE = 10
 MAX_LAYERS = 20_000
 MAX_OBJECTS = 200_000  # groups, data sets, attributes or archive members in one file
 
@@ -155,16 +157,20 @@ def check_hdf5(file: Any, path: Path, size: int) -> int:
 
 
 ends_when_late = False
-"""Whether the system may end this process when loading a file takes too long.
+"""Whether the system may end this process when loading a file takes too much time or memory.
 
-HDF5 can loop for ever in a damaged file, in code that nothing in Python interrupts. A command runs
-in a child process for that; a process of a caller's own is never ended.
+HDF5 can loop for ever in a damaged file, in code that nothing in Python interrupts, and a layer can
+ask for any memory. A command runs in a child process for that; a process of a caller's own is never
+ended.
 """
 
 
 @contextmanager
-def cpu_time(path: Path) -> Iterator[None]:
-    """Meanwhile this process has no more CPU time than a file of that size needs to be loaded."""
+def time_and_memory(path: Path) -> Iterator[None]:
+    """Meanwhile this process gets no more than a file of that size needs to be loaded.
+
+    Of memory only Linux counts what is mapped.
+    """
     if not ends_when_late:
         yield
         return
@@ -172,16 +178,34 @@ def cpu_time(path: Path) -> Iterator[None]:
 
     files = path.rglob("*") if path.is_dir() else (path,)
     size = sum(file.stat().st_size for file in files)
-    before = resource.getrlimit(resource.RLIMIT_CPU)
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    used = math.ceil(usage.ru_utime + usage.ru_stime)
-    wanted = used + MAX_SECONDS + size // 10**6
+    seconds = math.ceil(usage.ru_utime + usage.ru_stime) + MAX_SECONDS + size // 10**6
+    bytes_ = _data_bytes() + MAX_MEMORY + MEMORY_PER_BYTE * size
+    with (
+        _lowered(resource.RLIMIT_CPU, seconds),
+        _lowered(resource.RLIMIT_DATA, bytes_),
+    ):
+        yield
+
+
+@contextmanager
+def _lowered(limit: int, wanted: int) -> Iterator[None]:
+    import resource
+
+    before = resource.getrlimit(limit)
     if before[0] in (resource.RLIM_INFINITY, -1) or wanted < before[0]:
-        resource.setrlimit(resource.RLIMIT_CPU, (wanted, before[1]))
+        resource.setrlimit(limit, (wanted, before[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_CPU, before)
+        resource.setrlimit(limit, before)
+
+
+def _data_bytes() -> int:
+    """Bytes of memory that the system counts for its limit of data now."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData:"))
 
 
 class TooLargeError(ModelFileError):

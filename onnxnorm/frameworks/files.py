@@ -58,7 +58,7 @@ def load(path: Path, safe_mode: bool = True) -> Any:
         raise ModelFileError(f"{path}: no such file or directory")
     bounds.check_kind(path)
     tf = tensorflow()
-    with bounds.cpu_time(path):
+    with bounds.time_and_memory(path):
         model = _loaded(tf, path, safe_mode)
     if not isinstance(model, tf.keras.Model):
         raise ModelFileError(
