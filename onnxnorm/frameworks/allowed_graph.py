@@ -30,6 +30,7 @@ _PURE = _words(
 _RANDOM = ("random", "stateful_random", "cudnn_rnn", "stateless_random_ops_v2")
 # Maps the file that an attribute names into memory.
 _NOT_PURE = frozenset({"ImmutableConst"})
+# IteratorGetNext stands where a layer was adapted: no operation here makes an iterator to read.
 _NAMED = _words(
     """
     Assert CheckNumerics CheckNumericsV2 DeepCopy Empty GuaranteeConst RandomCrop
@@ -49,6 +50,7 @@ _NAMED = _words(
     LookupTableExportV2 LookupTableFindV2 LookupTableImportV2 LookupTableInsertV2
     LookupTableRemoveV2 LookupTableSizeV2 MutableDenseHashTableV2 MutableHashTableOfTensorsV2
     MutableHashTableV2
+    IteratorGetNext IteratorGetNextAsOptional
     OptionalFromValue OptionalGetValue OptionalHasValue OptionalNone
     DynamicPartition DynamicStitch ParallelDynamicStitch StackCloseV2 StackPopV2 StackPushV2 StackV2
     TensorArrayCloseV3 TensorArrayConcatV3 TensorArrayGatherV3 TensorArrayGradV3 TensorArrayReadV3
@@ -96,6 +98,8 @@ def refusals(saved_model: Any, size: int) -> Iterator[str]:
         if asset.filename in ("", ".", "..") or set(asset.filename) & set("/\\\0"):
             yield f"the name of its asset {asset.filename!r:.80} is not that of a file in assets/"
     functions = {f.signature.name: f.node_def for f in graph.graph_def.library.function}
+    for name in filter(_is_operation, functions):
+        yield f"its function {name!r:.80}, which has the name of an operation of TensorFlow"
     for where, nodes in [("the graph", graph.graph_def.node), *functions.items()]:
         yield from _node_refusals(where, nodes, functions.keys(), size)
     yield from _reach_refusals(graph, functions)
@@ -155,6 +159,12 @@ def _reach_refusals(graph: Any, functions: dict[str, Any]) -> Iterator[str]:
                 if node.op == _TABLE_FILE and ":" not in node.input[1]:
                     continue
                 yield f"the table of {name!r:.80} is read from a file that is not its asset"
+
+
+def _is_operation(name: str) -> bool:
+    from tensorflow.python.framework import op_def_registry
+
+    return op_def_registry.get(name) is not None
 
 
 def _reaching(

@@ -91,6 +91,11 @@ def _loaded(tf: Any, path: Path, safe_mode: bool) -> Any:
             model = tf.keras.models.load_model(path, **arguments)
     except bounds.TooLargeError as error:
         raise ModelFileError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise ModelFileError(
+            f"{path}: takes more memory to load than {bounds.MAX_MEMORY // 2**30} GiB and "
+            f"{bounds.MEMORY_PER_BYTE} bytes for each byte of it, or than this machine has"
+        ) from error
     except Exception as error:
         raise ModelFileError(_why_not(path, description, major, error)) from error
     return model
@@ -159,8 +164,9 @@ def _elements(archive: zipfile.ZipFile, name: str, path: Path) -> int:
     with tempfile.TemporaryFile() as copy:
         with archive.open(name) as member:
             shutil.copyfileobj(member, copy)
+        size = copy.tell()  # h5py moves it
         with h5py.File(copy, "r") as file:
-            return bounds.check_hdf5(file, path, copy.tell())
+            return bounds.check_hdf5(file, path, size)
 
 
 def _describe_hdf5(path: Path) -> _Description:

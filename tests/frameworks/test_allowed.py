@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 
 from onnxnorm.frameworks import allowed, allowed_graph  # noqa: E402
+from onnxnorm.frameworks.files import load  # noqa: E402
 from tests.conversion.builtin_layers import table  # noqa: E402
 from tests.conversion.keras_cases import KERAS_2  # noqa: E402
 from tests.conversion.layer_rows import Row  # noqa: E402
@@ -57,3 +59,20 @@ def test_the_operations_of_a_built_in_layer_are_allowed(row: Row) -> None:
         nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
         functions = {f.signature.name for f in graph.library.function}
         assert {node.op for node in nodes} - known - functions == set()
+
+
+def test_an_archive_may_have_more_weights_than_any_file(tmp_path: Path) -> None:
+    """Its limit follows from its size: 18 MB of weights are more than the 16 MiB of slack."""
+    x = tf.keras.Input((2100,))
+    tf.keras.Model(x, L.Dense(2100)(x)).save(tmp_path / "model.keras")
+    assert load(tmp_path / "model.keras").count_params() == 2100 * 2101
+
+
+@pytest.mark.skipif(not KERAS_2, reason="Keras 3 has no SavedModel")
+def test_layers_that_were_adapted_load_from_a_saved_model(tmp_path: Path) -> None:
+    x = tf.keras.Input((1,), dtype=tf.string)
+    lookup = L.StringLookup()
+    lookup.adapt(["a", "a", "b"])
+    tf.keras.Model(x, lookup(x)).save(tmp_path / "model")
+    model = load(tmp_path / "model")
+    assert model(tf.constant([["b"], ["z"]])).numpy().tolist() == [[2], [0]]

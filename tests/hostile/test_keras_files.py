@@ -427,6 +427,20 @@ def test_graph_of_a_saved_model(
 
 
 @only_keras_2
+def test_a_function_does_not_hide_an_operation_of_its_name(tmp_path: Path) -> None:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    path = saved(L.Dense(3), tmp_path / "model") / "saved_model.pb"
+    saved_model = SavedModel.FromString(path.read_bytes())
+    saved_model.meta_graphs[0].graph_def.node.add(name="n", op="WriteFile")
+    function = saved_model.meta_graphs[0].graph_def.library.function.add()
+    function.signature.name = "WriteFile"
+    path.write_bytes(saved_model.SerializeToString())
+    with pytest.raises(ModelFileError, match="its function 'WriteFile', which has the name of an"):
+        load(path.parent)
+
+
+@only_keras_2
 def test_saved_model_with_links_and_foreign_assets(tmp_path: Path) -> None:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -525,3 +539,24 @@ def test_a_file_that_is_never_done_is_told(file: Path, tmp_path: Path) -> None:
     assert outcome.returncode == 2, outcome.stderr
     assert "loading the model took more than 0 s of CPU time" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not count it")
+def test_a_layer_gets_no_more_memory_than_a_file_needs(tmp_path: Path) -> None:
+    """Constants of a layer that are no weights: here 16 GB for a mean."""
+    honest = tmp_path / "model.keras"
+    functional((10**9, 4), L.Dense(3, name="y")).save(honest)
+    (tmp_path / "to").mkdir()
+    values = {"mean": [0.0] * 4, "variance": [1.0] * 4}
+    change = instead_of_the_layer("Normalization", axis=[-2, -1], **values)
+    path = changed(honest, tmp_path / "to", change)
+    outcome = subprocess.run(
+        [sys.executable, "-m", "onnxnorm", "convert", str(path), "-o", str(tmp_path / "o.onnx")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 2, outcome.stderr
+    assert "takes more memory to load than 8 GiB" in outcome.stderr or "OOM" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not (tmp_path / "o.onnx").exists()
